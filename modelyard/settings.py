@@ -1,0 +1,102 @@
+"""The environment, read once.
+
+`current()` reads `MODELYARD_*` variables the first time it is called and then always returns the same frozen record, so that no setting
+changes under a running server. Tests and embedding applications build a `Settings` of their own and pass it on.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from modelyard.errors import InvalidSetting
+
+# Third parties must not report home; set before any of them is imported, and never over the user's own choice.
+TELEMETRY_OFF = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "ANONYMIZED_TELEMETRY": "False",  # Chroma
+    "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # LiteLLM (under DSPy) otherwise fetches prices on import
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+}
+
+
+class Settings(BaseSettings):
+    """Where things live; every field is the environment variable `MODELYARD_<NAME>`.
+
+    Attributes:
+        home: Folder of everything Modelyard writes.
+        database_url: SQLAlchemy URL; None means SQLite in `home`.
+        mlflow_uri: MLflow tracking and registry URI; None means SQLite in `home`.
+        catalog: A TOML file whose models and composites are added to (or replace) the shipped ones.
+        index: Folder of the retrieval index; None means the current one in `home`.
+        upstream_timeout_s: Longest time for one upstream call.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MODELYARD_", frozen=True, extra="ignore")
+
+    home: Path = Path(".yard")
+    database_url: str | None = None
+    mlflow_uri: str | None = None
+    catalog: Path | None = None
+    index: Path | None = None
+    upstream_timeout_s: float = 60.0
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL of the application database."""
+        return self.database_url or f"sqlite:///{(self.home / 'modelyard.db').absolute()}"
+
+    @property
+    def tracking(self) -> str:
+        """MLflow tracking and registry URI."""
+        return self.mlflow_uri or f"sqlite:///{(self.home / 'mlflow.db').absolute()}"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder for MLflow's artifacts when the tracking store is the embedded one."""
+        return (self.home / "mlartifacts").absolute()
+
+    @property
+    def champions(self) -> Path:
+        """Folder of verified copies of promoted models, so that serving needs no registry to start."""
+        return self.home / "champions"
+
+    @property
+    def indexes(self) -> Path:
+        """Folder of retrieval indexes, one sub-folder a version and the file `current`."""
+        return self.home / "indexes"
+
+
+def read() -> Settings:
+    """Read the environment.
+
+    Raises:
+        InvalidSetting: A variable has a value of the wrong kind.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise InvalidSetting(
+            f"The environment variable MODELYARD_{name} is invalid: {first['msg']}; got {first['input']!r}."
+        ) from None
+
+
+@cache
+def current() -> Settings:
+    """Return the settings of this process."""
+    return read()
+
+
+def switch_telemetry_off() -> None:
+    """Set the variables that keep third parties from reporting home, unless the user set them."""
+    for name, value in TELEMETRY_OFF.items():
+        os.environ.setdefault(name, value)

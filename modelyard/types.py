@@ -1,0 +1,205 @@
+"""The frozen records that flow through one request.
+
+    Message -> Task -> Route -> Passages -> Draft -> Answer
+            classify  route   retrieve   generate  post-process
+
+Each arrow is one function; each stage adds one `StepReport`. Money is in USD, time in milliseconds, shares and scores in 0..1.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+StepStatus = Literal["ran", "partial", "skipped", "failed"]
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
+
+
+def new_id(prefix: str) -> str:
+    """Return a fresh identifier such as `msg-9f0c…`."""
+    return f"{prefix}-{uuid.uuid4().hex}"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One line of a conversation."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What the application sent: a conversation whose last user turn is the prompt."""
+
+    turns: tuple[Turn, ...]
+    id: str = field(default_factory=lambda: new_id("msg"))
+
+    @classmethod
+    def of(cls, prompt: str) -> Message:
+        """Wrap a single prompt."""
+        return cls((Turn("user", prompt),))
+
+    @property
+    def prompt(self) -> str:
+        """The text of the last user turn, or the empty string."""
+        return next((turn.text for turn in reversed(self.turns) if turn.role == "user"), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the classifier read from the prompt; probabilities sum to one within each mapping."""
+
+    domain: str
+    complexity: str
+    domains: Mapping[str, float]
+    complexities: Mapping[str, float]
+    tokens: int
+    classifier: str
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the chosen domain."""
+        return self.domains[self.domain]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A base model as the policy saw it: predicted quality 0..1 (None: not predicted) and cost in USD."""
+
+    model: str
+    quality: float | None
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A policy's choice, with everything that was weighed.
+
+    `propensity` is the probability with which this policy chooses this model for this prompt (1.0 when it is deterministic).
+    `confidence` is None where the policy does not predict quality.
+    """
+
+    model: str
+    candidates: tuple[Candidate, ...]
+    policy: str
+    reasons: tuple[str, ...]
+    confidence: float | None = None
+    propensity: float = 1.0
+
+    @property
+    def chosen(self) -> Candidate:
+        """The candidate that was chosen."""
+        return next(candidate for candidate in self.candidates if candidate.model == self.model)
+
+    @property
+    def alternatives(self) -> tuple[Candidate, ...]:
+        """The candidates that were not chosen."""
+        return tuple(candidate for candidate in self.candidates if candidate.model != self.model)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a source document: `text == document[start:end]`, in characters."""
+
+    document: str
+    title: str
+    text: str
+    start: int
+    end: int
+    score: float
+    cited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one generation used. `estimated` is true where the upstream did not report tokens itself."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    estimated: bool = True
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion tokens together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What the base model wrote, before post-processing; `cited` are the passages it leans on."""
+
+    text: str
+    model: str
+    usage: Usage
+    finish_reason: FinishReason = "stop"
+    cited: tuple[Passage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one stage did: nothing is lost on the way and nothing fails open in silence."""
+
+    name: str
+    status: StepStatus
+    reason: str
+    ms: float
+    changed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Which versions of the parts made an answer."""
+
+    composite: str
+    classifier: str
+    router: str
+    index: str | None = None
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The end of the line: the text and everything that explains it."""
+
+    id: str
+    text: str
+    task: Task
+    route: Route
+    passages: tuple[Passage, ...]
+    usage: Usage
+    steps: tuple[StepReport, ...]
+    versions: Versions
+    finish_reason: FinishReason = "stop"
+    notices: tuple[str, ...] = ()
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The one description that the response, the database row, the trace and the dashboards show.
+
+        Returns:
+            Three JSON-ready entries named after the `Message` columns: `model_metadata`, `rag_sources`, `processing_metadata`.
+        """
+        task, route = asdict(self.task), asdict(self.route)
+        task["confidence"] = self.task.confidence
+        return {
+            "model_metadata": {
+                "task": task,
+                "route": route,
+                "versions": asdict(self.versions),
+                "usage": asdict(self.usage),
+                "finish_reason": self.finish_reason,
+                "notices": list(self.notices),
+            },
+            "rag_sources": [asdict(passage) for passage in self.passages],
+            "processing_metadata": [asdict(step) for step in self.steps],
+        }
+
+    def with_step(self, step: StepReport) -> Answer:
+        """Return the answer with one more step report."""
+        return replace(self, steps=(*self.steps, step))
