@@ -1,0 +1,89 @@
+"""Writes answers with their usage, and what people say about them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from modelyard import types
+from modelyard.errors import InvalidInput
+from modelyard.storage.database import Database
+from modelyard.storage.tables import Feedback, Message, ModelUsage
+
+Status = Literal["complete", "degraded"]
+RATINGS = range(1, 6)
+
+
+def record_answer(
+    database: Database, message: types.Message, answer: types.Answer, *, composite: str, latency_ms: float
+) -> str:
+    """Store an answer and what it used, in one transaction, and return the row's id (the answer's).
+
+    Raises:
+        StorageError: The database failed; nothing was stored.
+    """
+    metadata = answer.metadata
+    row = Message(
+        id=answer.id,
+        composite=composite,
+        prompt=_storable(message.prompt),
+        answer=_storable(answer.text),
+        model=answer.route.model,
+        domain=answer.task.domain,
+        complexity=answer.task.complexity,
+        status=status_of(answer),
+        **metadata,
+    )
+    usage = ModelUsage(
+        message_id=answer.id,
+        model=answer.route.model,
+        prompt_tokens=answer.usage.prompt_tokens,
+        completion_tokens=answer.usage.completion_tokens,
+        cost_usd=answer.usage.cost_usd,
+        latency_ms=latency_ms,
+        estimated=answer.usage.estimated,
+    )
+    with database.write() as session:
+        session.add(row)
+        session.flush()
+        session.add(usage)
+    return answer.id
+
+
+def status_of(answer: types.Answer) -> Status:
+    """Return `degraded` when a stage of the answer failed or did only a part of its work."""
+    return "degraded" if any(step.status in {"failed", "partial"} for step in answer.steps) else "complete"
+
+
+def record_feedback(
+    database: Database,
+    message_id: str,
+    *,
+    rating: int | None = None,
+    correction: str | None = None,
+    wrong_model: bool = False,
+    comment: str | None = None,
+) -> int:
+    """Store what a person said about an answer, and return the row's id.
+
+    Raises:
+        InvalidInput: The rating is not 1 to 5, nothing at all was said, or no such answer is stored.
+        StorageError: The database failed.
+    """
+    if rating is not None and rating not in RATINGS:
+        raise InvalidInput(f"A rating must be a whole number from 1 to 5, but got {rating!r}.")
+    if rating is None and not (correction or comment or wrong_model):
+        raise InvalidInput("Feedback needs a rating, a correction, a comment or the mark that the model was wrong.")
+    row = Feedback(
+        message_id=message_id, rating=rating, correction=correction, wrong_model=wrong_model, comment=comment
+    )
+    with database.write() as session:
+        if session.get(Message, message_id) is None:
+            raise InvalidInput(f"No answer with the id {message_id!r} is stored.")
+        session.add(row)
+        session.flush()
+        return row.id
+
+
+def _storable(text: str) -> str:
+    """Return text that every database accepts: PostgreSQL refuses NUL, and no encoding has lone surrogates."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
