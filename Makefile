@@ -21,7 +21,10 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV MAKEFLAGS MFLAGS
 
-# Without a home there is no place for a cache either.
+# An empty environment is enough.
+ifeq ($(strip $(PATH)),)
+export PATH := /usr/local/bin:/usr/bin:/bin
+endif
 ifeq ($(strip $(HOME)),)
 export HOME := $(CURDIR)/.tools/home
 endif
@@ -72,9 +75,15 @@ clean: ## delete the environment and what tools left; keeps .yard, where results
 	@rm -rf .venv .tools dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+define CHECK_PYTHON
+if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+  echo "Modelyard needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing):" \
+    "name another one, as in: make PYTHON=python3.12" >&2; exit 1; \
+fi
+endef
+
 $(READY): requirements.lock pyproject.toml | $(UV)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "Modelyard needs Python 3.11 or newer, but got $$($(PYTHON) --version 2>&1): name another one, as in: make PYTHON=python3.12" >&2; exit 1; }
+	@$(CHECK_PYTHON)
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  rm -rf .venv; $(UV) venv --quiet --no-project --python "$$(command -v $(PYTHON))" .venv; }
 	@echo "Setting up .venv"
@@ -85,19 +94,19 @@ $(READY): requirements.lock pyproject.toml | $(UV)
 # uv as the lock pins it: the user's own where it is new enough, else from the package registry, checked against its hashes.
 # `pip --target` is allowed on a Python that is externally managed; a Python without pip may still be able to make a venv.
 $(UV):
-	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "Modelyard needs Python 3.11 or newer, but there is no $(PYTHON)." >&2; exit 1; }
-	@rm -rf .tools && mkdir -p .tools/bin
+	@$(CHECK_PYTHON)
+	@rm -rf .tools && mkdir -p .tools
 	@awk '/^uv==/{found=1} found{print} found && !/\\$$/{exit}' requirements.lock > .tools/uv.txt
 	@if uv pip compile --help 2>/dev/null | grep -q -- --group; then \
-	  ln -s "$$(command -v uv)" $@; \
+	  mkdir .tools/bin && ln -s "$$(command -v uv)" $@; \
 	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
 	  echo "Fetching uv"; \
-	  PIP_USER=0 $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
+	  PIP_USER=0 PIP_ROOT_USER_ACTION=ignore $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
 	    --require-hashes --target .tools -r .tools/uv.txt; \
 	elif $(PYTHON) -m venv .tools/venv >/dev/null 2>&1; then \
 	  echo "Fetching uv"; \
 	  .tools/venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .tools/uv.txt && \
-	  ln -s ../venv/bin/uv $@; \
+	  mkdir .tools/bin && ln -s ../venv/bin/uv $@; \
 	else \
 	  echo "$(PYTHON) has neither pip nor venv: install python3-venv or python3-pip, then run make again." >&2; exit 1; \
 	fi
