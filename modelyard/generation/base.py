@@ -1,0 +1,33 @@
+"""The seam between a composite and whatever drafts its answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from modelyard.types import Draft, Message, Passage
+
+
+class Generator(Protocol):
+    """A base model that drafts answers."""
+
+    @property
+    def name(self) -> str:
+        """The catalogue's name of the model."""
+        ...
+
+    async def generate(self, message: Message, passages: Sequence[Passage]) -> Draft:
+        """Draft an answer that leans on the passages where they help.
+
+        Raises:
+            GenerationError: There is no usable draft.
+        """
+        ...
+
+    def stream(self, message: Message, passages: Sequence[Passage]) -> AsyncIterator[str | Draft]:
+        """Yield pieces of text as they come and the whole `Draft` last; the pieces joined are the draft's text.
+
+        Raises:
+            GenerationError: There is no usable draft, or it broke off.
+        """
+        ...
