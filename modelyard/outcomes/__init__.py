@@ -1,0 +1,17 @@
+"""The outcome table: one row per prompt × model, the unit of all routing work."""
+
+from modelyard.outcomes.matrix import OutcomeMatrix, realised_costs
+from modelyard.outcomes.schema import OPTIONAL, REQUIRED, SCHEMA
+from modelyard.outcomes.table import concat, read_outcomes, validate, write_outcomes
+
+__all__ = [
+    "OPTIONAL",
+    "REQUIRED",
+    "SCHEMA",
+    "OutcomeMatrix",
+    "concat",
+    "read_outcomes",
+    "realised_costs",
+    "validate",
+    "write_outcomes",
+]
