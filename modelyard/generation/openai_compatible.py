@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from math import ceil
 from typing import Final
@@ -45,15 +46,16 @@ class OpenAICompatible:
         turns = with_sources(message.turns, passages)
         return self._draft(turns, passages, await self._client.complete(self._endpoint, turns))
 
-    async def stream(self, message: Message, passages: Sequence[Passage]) -> AsyncIterator[str | Draft]:
+    async def stream(self, message: Message, passages: Sequence[Passage]) -> AsyncGenerator[str | Draft]:
         """Yield pieces of text as they come and the whole `Draft` last.
 
         Raises:
             UpstreamError: The endpoint failed, or its stream broke off.
         """
         turns = with_sources(message.turns, passages)
-        async for piece in self._client.stream(self._endpoint, turns):
-            yield piece if isinstance(piece, str) else self._draft(turns, passages, piece)
+        async with aclosing(self._client.stream(self._endpoint, turns)) as pieces:
+            async for piece in pieces:
+                yield piece if isinstance(piece, str) else self._draft(turns, passages, piece)
 
     def _draft(self, turns: Sequence[Turn], passages: Sequence[Passage], completion: Completion) -> Draft:
         return Draft(

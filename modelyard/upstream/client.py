@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -94,7 +94,7 @@ class Upstream:
 
         return await self._with_retries(endpoint, attempt)
 
-    async def stream(self, endpoint: Endpoint, turns: Sequence[Turn]) -> AsyncIterator[str | Completion]:
+    async def stream(self, endpoint: Endpoint, turns: Sequence[Turn]) -> AsyncGenerator[str | Completion]:
         """Yield pieces of text as they come and the whole `Completion` last.
 
         Raises:
