@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ class Lsa:
         if k < 1:
             return cls(tfidf, np.zeros((len(tfidf), 1), dtype=np.float32))
         start = np.random.default_rng(seed).standard_normal(min(len(texts), len(tfidf)))
-        right: npt.NDArray[np.float64] = svds(matrix.astype(np.float64), k=k, v0=start)[2][::-1]
+        right = cast("npt.NDArray[np.float64]", svds(matrix.astype(np.float64), k=k, v0=start)[2])[::-1]
         # Singular vectors are unique up to sign: fix it, so that a refit gives the same embedding.
         signs = np.sign(right[np.arange(k), np.abs(right).argmax(axis=1)])
         return cls(tfidf, (right * signs[:, None]).T.astype(np.float32))

@@ -1,0 +1,8 @@
+"""Reading a prompt: which kind of task it is and how much a good answer takes."""
+
+from modelyard.tasks.base import Classifier
+from modelyard.tasks.features import FEATURES, structure
+from modelyard.tasks.learned import Head, LearnedClassifier
+from modelyard.tasks.rules import RuleClassifier
+
+__all__ = ["FEATURES", "Classifier", "Head", "LearnedClassifier", "RuleClassifier", "structure"]

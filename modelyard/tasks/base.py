@@ -1,0 +1,20 @@
+"""The seam that every task classifier stands behind."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from modelyard.types import Message, Task
+
+
+class Classifier(Protocol):
+    """Reads a message and says what task it is."""
+
+    @property
+    def version(self) -> str:
+        """Names this classifier in every answer it had a part in."""
+        ...
+
+    def classify(self, message: Message) -> Task:
+        """Return the task of the message's prompt; never fails on any text, the empty one included."""
+        ...

@@ -1,0 +1,199 @@
+"""A learned task classifier: one head a question, over the same text vector, structure and keyword scores.
+
+Notation:
+    V, D  number of text terms and of dense features; k  length of the LSA embedding
+    C     classes of a head
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.catalog import estimate_tokens
+from modelyard.embedding import Lsa, SparseVector
+from modelyard.errors import CorruptModel
+from modelyard.predictors import Artifact, Linear, State, Trees, join, part, softmax
+from modelyard.tasks.features import FEATURES, structure
+from modelyard.tasks.rules import DOMAINS, RuleClassifier, keyword_scores
+from modelyard.types import Message, Task
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+FloatArray = npt.NDArray[np.float64]
+
+KIND = "classifier"
+
+
+def dense_features(text: str) -> FloatArray:
+    """Return structure and keyword scores, shape (D,)."""
+    return np.concatenate([structure(text), keyword_scores(text)])
+
+
+DENSE_NAMES = (*FEATURES, *(f"keywords_{domain}" for domain in DOMAINS))
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """n texts as a learned classifier sees them: sparse (n, V), LSA (n, k), standardised dense (n, D)."""
+
+    sparse: csr_matrix
+    lsa: npt.NDArray[np.float32]
+    dense: FloatArray
+
+
+class Encoder:
+    """Text to features; `mean` and `scale`, shape (D,), standardise the dense ones."""
+
+    def __init__(self, lsa: Lsa, mean: FloatArray, scale: FloatArray) -> None:
+        self.lsa, self.mean, self.scale = lsa, mean, scale
+
+    def one(self, text: str) -> tuple[SparseVector, npt.NDArray[np.float32], FloatArray]:
+        """Return the sparse vector, the LSA embedding (k,) and the dense features (D,) of one text."""
+        vector = self.lsa.tfidf.vector(text)
+        return vector, self.lsa.project(vector), (dense_features(text) - self.mean) / self.scale
+
+    def many(self, texts: Sequence[str]) -> Encoded:
+        """Encode many texts."""
+        dense = (np.stack([dense_features(text) for text in texts]) - self.mean) / self.scale
+        return Encoded(self.lsa.tfidf.matrix(texts), self.lsa.embed(texts), dense)
+
+    def state(self) -> State:
+        """Return what rebuilds this object."""
+        return join({"lsa": self.lsa.state(), "scaling": ({}, {"mean": self.mean, "scale": self.scale})})
+
+    @classmethod
+    def from_state(cls, state: State) -> Encoder:
+        """Rebuild from `state`."""
+        scaling = part(state, "scaling")[1]
+        return cls(Lsa.from_state(*part(state, "lsa")), scaling["mean"], scaling["scale"])
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One question's answer: softmax((mix · linear + (1 − mix) · trees) / temperature).
+
+    Either model may be absent; then the other one counts alone.
+    """
+
+    classes: tuple[str, ...]
+    linear: Linear | None
+    trees: Trees | None
+    mix: float
+    temperature: float
+
+    def one(self, vector: SparseVector, lsa: npt.NDArray[np.float32], dense: FloatArray) -> FloatArray:
+        """Return the class probabilities of one text, shape (C,)."""
+        parts: list[tuple[float, FloatArray]] = []
+        if self.linear is not None:
+            parts.append((self.mix, self.linear.one(vector, dense)))
+        if self.trees is not None:
+            parts.append((1.0 - self.mix, self.trees(np.concatenate([lsa, dense])[None, :])[0]))
+        return softmax(_blend(parts) / self.temperature)
+
+    def many(self, encoded: Encoded) -> FloatArray:
+        """Return the class probabilities of many texts, shape (n, C)."""
+        return softmax(self.logits(encoded) / self.temperature)
+
+    def logits(self, encoded: Encoded) -> FloatArray:
+        """Return the scores before the temperature, shape (n, C)."""
+        parts: list[tuple[float, FloatArray]] = []
+        if self.linear is not None:
+            parts.append((self.mix, self.linear.many(encoded.sparse, encoded.dense)))
+        if self.trees is not None:
+            parts.append((1.0 - self.mix, self.trees(np.hstack([encoded.lsa, encoded.dense]))))
+        return _blend(parts)
+
+    def state(self) -> State:
+        """Return what rebuilds this object."""
+        facts = {"classes": list(self.classes), "mix": self.mix, "temperature": self.temperature}
+        states: dict[str, State] = {"head": (facts, {})}
+        if self.linear is not None:
+            states["linear"] = self.linear.state()
+        if self.trees is not None:
+            states["trees"] = self.trees.state()
+        return join(states)
+
+    @classmethod
+    def from_state(cls, state: State) -> Head:
+        """Rebuild from `state`."""
+        facts = part(state, "head")[0]
+        linear = Linear.from_state(*part(state, "linear")) if "linear" in state[0] else None
+        trees = Trees.from_state(*part(state, "trees")) if "trees" in state[0] else None
+        return cls(tuple(facts["classes"]), linear, trees, facts["mix"], facts["temperature"])
+
+
+class LearnedClassifier:
+    """Task classifier with learned heads; a question without a head of its own is answered by the rules."""
+
+    def __init__(self, encoder: Encoder, heads: Mapping[str, Head], version: str = "unregistered") -> None:
+        self.encoder, self.heads, self._version = encoder, dict(heads), version
+        self._rules = RuleClassifier()
+
+    @property
+    def version(self) -> str:
+        """Name and registry version."""
+        return self._version
+
+    def probabilities(self, text: str) -> dict[str, dict[str, float]]:
+        """Return, a head, the probability of each class."""
+        vector, lsa, dense = self.encoder.one(text)
+        return {
+            name: dict(zip(head.classes, head.one(vector, lsa, dense).tolist(), strict=True))
+            for name, head in self.heads.items()
+        }
+
+    def classify(self, message: Message) -> Task:
+        """Return the task of the message's prompt."""
+        text = message.prompt
+        learned = self.probabilities(text)
+        if {"domain", "complexity"} <= set(learned):
+            domains, complexities = learned["domain"], learned["complexity"]
+        else:
+            rules = self._rules.classify(message)
+            domains = learned.get("domain", dict(rules.domains))
+            complexities = learned.get("complexity", dict(rules.complexities))
+        domain, complexity = max(domains, key=domains.__getitem__), max(complexities, key=complexities.__getitem__)
+        return Task(
+            domain=domain,
+            complexity=complexity,
+            domains=domains,
+            complexities=complexities,
+            tokens=max(1, round(estimate_tokens(len(text)))),
+            classifier=self.version,
+            reasons=(
+                f"{domain} with probability {domains[domain]:.2f}",
+                f"{complexity} with probability {complexities[complexity]:.2f}",
+            ),
+        )
+
+    def state(self) -> State:
+        """Return what rebuilds this object."""
+        heads = join({name: head.state() for name, head in self.heads.items()})
+        return join({"encoder": self.encoder.state(), "heads": heads})
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact, version: str) -> LearnedClassifier:
+        """Rebuild from a verified artifact.
+
+        Raises:
+            CorruptModel: The artifact's content does not have the layout of this release.
+        """
+        try:
+            state = (artifact.facts, artifact.arrays)
+            heads = part(state, "heads")
+            found = {name: Head.from_state(part(heads, name)) for name in heads[0]}
+            return cls(Encoder.from_state(part(state, "encoder")), found, version)
+        except (KeyError, TypeError, IndexError) as error:
+            raise CorruptModel(f"The saved classifier {version} lacks a part: {error}.") from None
+
+
+def _blend(parts: Sequence[tuple[float, FloatArray]]) -> FloatArray:
+    total = sum(weight for weight, _ in parts) or 1.0
+    blended: Any = sum((weight / total) * scores for weight, scores in parts)
+    return blended
