@@ -1,0 +1,1 @@
+"""How task classifiers and routers are learned: candidates, calibration, cross-validation."""

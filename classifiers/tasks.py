@@ -1,0 +1,190 @@
+"""Learns task classifiers: candidates, cross-fitted calibration, cross-validated selection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from sklearn.model_selection import StratifiedKFold
+
+from classifiers.linear import fit_linear
+from classifiers.trees import TreeParams, fit_classes
+from modelyard.embedding import Lsa, Tfidf
+from modelyard.embedding.tfidf import Analyzer
+from modelyard.errors import InvalidInput
+from modelyard.predictors import softmax
+from modelyard.tasks.learned import Encoded, Encoder, Head, LearnedClassifier, dense_features
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskParams:
+    """A candidate task classifier.
+
+    Attributes:
+        kind: `linear` (logistic regression on text, structure and keywords), `trees` (boosted trees on LSA, structure and keywords) or
+            `blend` of their scores, with weight `mix` for the linear one.
+        chars: Lengths of character n-grams inside words, None for words only.
+        strength: Inverse L2 penalty of the linear model.
+        dense_weight: Scale of the dense features beside the unit-length text vector, for the linear model.
+    """
+
+    kind: Literal["linear", "trees", "blend"] = "linear"
+    chars: tuple[int, int] | None = (2, 5)
+    max_terms: int = 30_000
+    lsa_dimensions: int = 64
+    strength: float = 10.0
+    dense_weight: float = 0.25
+    mix: float = 0.6
+    trees: TreeParams = field(
+        default_factory=lambda: TreeParams(rounds=60, learning_rate=0.08, leaves=8, depth=4, min_leaf=8, l2=1.0)
+    )
+
+
+CANDIDATES: Mapping[str, TaskParams] = {
+    "logistic-words": TaskParams(chars=None),
+    "logistic-words-chars": TaskParams(),
+    "lightgbm-lsa": TaskParams(kind="trees", chars=None),
+    "blend": TaskParams(kind="blend"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfFold:
+    """Calibrated probabilities of every text from a model that did not see it, shape (n, C).
+
+    Attributes:
+        labels: Class numbers, shape (n,).
+        temperature: Fitted on all folds: the one to serve with. Each fold's probabilities use one fitted on the other folds.
+    """
+
+    classes: tuple[str, ...]
+    labels: IntArray
+    probabilities: FloatArray
+    temperature: float
+
+    @property
+    def log_loss(self) -> float:
+        """Mean negative log probability of the true class."""
+        return _log_loss(self.probabilities, self.labels)
+
+
+def fit_encoder(texts: Sequence[str], params: TaskParams, *, seed: int = 0) -> Encoder:
+    """Learn vocabulary, LSA projection and scaling from texts alone."""
+    tfidf = Tfidf.fit(texts, analyzer=Analyzer(2, params.chars), min_df=2, max_terms=params.max_terms)
+    dense = np.stack([dense_features(text) for text in texts])
+    scale = dense.std(axis=0)
+    # A feature that never varies must stay silent at prediction time, whatever its value there.
+    scale = np.where(scale > 1e-9, scale, np.inf) / params.dense_weight
+    return Encoder(Lsa.fit(tfidf, texts, dimensions=params.lsa_dimensions, seed=seed), dense.mean(axis=0), scale)
+
+
+def fit_head(
+    encoded: Encoded,
+    labels: IntArray,
+    classes: Sequence[str],
+    params: TaskParams,
+    *,
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> Head:
+    """Fit one question."""
+    linear = trees = None
+    if params.kind != "trees":
+        linear = fit_linear(encoded.sparse, encoded.dense, labels, len(classes), strength=params.strength)
+    if params.kind != "linear":
+        trees = fit_classes(np.hstack([encoded.lsa, encoded.dense]), labels, len(classes), params.trees, seed=seed)
+    return Head(tuple(classes), linear, trees, params.mix, temperature)
+
+
+def cross_validate(
+    texts: Sequence[str], labels: Mapping[str, Sequence[str]], params: TaskParams, *, folds: int = 5, seed: int = 0
+) -> dict[str, OutOfFold]:
+    """Return out-of-fold probabilities, a head, with the temperature of each fold fitted on the other folds.
+
+    Raises:
+        InvalidInput: Fewer texts than folds, or a head with one class only.
+    """
+    numbered = {name: number_labels(values, name) for name, values in labels.items()}
+    first = next(iter(numbered.values()))[1]
+    logits = {name: np.zeros((len(texts), len(classes))) for name, (classes, _) in numbered.items()}
+    fold_of = np.zeros(len(texts), dtype=np.int64)
+    for fold, (train, test) in enumerate(_folds(first, folds, seed)):
+        fold_of[test] = fold
+        encoder = fit_encoder([texts[i] for i in train], params, seed=seed)
+        seen, unseen = encoder.many([texts[i] for i in train]), encoder.many([texts[i] for i in test])
+        for name, (classes, y) in numbered.items():
+            logits[name][test] = fit_head(seen, y[train], classes, params, seed=seed).logits(unseen)
+    return {
+        name: OutOfFold(classes, y, _calibrate(logits[name], y, fold_of), fit_temperature(logits[name], y))
+        for name, (classes, y) in numbered.items()
+    }
+
+
+def train(
+    texts: Sequence[str], labels: Mapping[str, Sequence[str]], params: TaskParams, *, folds: int = 5, seed: int = 0
+) -> tuple[LearnedClassifier, dict[str, OutOfFold]]:
+    """Fit on everything; temperatures come from cross-validation, whose out-of-fold probabilities are returned as the estimate."""
+    pooled = cross_validate(texts, labels, params, folds=folds, seed=seed)
+    encoder = fit_encoder(texts, params, seed=seed)
+    encoded = encoder.many(texts)
+    heads = {
+        name: fit_head(encoded, found.labels, found.classes, params, seed=seed, temperature=found.temperature)
+        for name, found in pooled.items()
+    }
+    return LearnedClassifier(encoder, heads), pooled
+
+
+def number_labels(values: Sequence[str], name: str) -> tuple[tuple[str, ...], IntArray]:
+    """Return the sorted classes and each value's number.
+
+    Raises:
+        InvalidInput: There is one class only.
+    """
+    classes = tuple(sorted(set(values)))
+    if len(classes) < 2:
+        raise InvalidInput(
+            f"A classifier needs at least two classes of {name!r}, but every row says {', '.join(classes) or 'nothing'}."
+        )
+    index = {label: number for number, label in enumerate(classes)}
+    return classes, np.array([index[value] for value in values], dtype=np.int64)
+
+
+def fit_temperature(logits: FloatArray, labels: IntArray) -> float:
+    """Return the temperature of least log loss (Guo et al. 2017)."""
+    found = minimize_scalar(
+        lambda t: _log_loss(softmax(logits / np.exp(t)), labels), bounds=(-3.0, 3.0), method="bounded"
+    )
+    return float(np.exp(found.x))
+
+
+def _calibrate(logits: FloatArray, labels: IntArray, fold_of: IntArray) -> FloatArray:
+    calibrated = np.zeros_like(logits)
+    for fold in np.unique(fold_of):
+        here = fold_of == fold
+        calibrated[here] = softmax(logits[here] / fit_temperature(logits[~here], labels[~here]))
+    return calibrated
+
+
+def _folds(labels: IntArray, folds: int, seed: int) -> list[tuple[IntArray, IntArray]]:
+    if len(labels) < 2 * folds:
+        raise InvalidInput(
+            f"Cross-validation with {folds} folds needs at least {2 * folds} labelled prompts, got {len(labels)}."
+        )
+    # Classes with fewer members than folds share one stratum: they still land in every part at random.
+    counts = np.bincount(labels)
+    strata = np.where(counts[labels] >= folds, labels, len(counts))
+    if (strata == len(counts)).sum() < folds:
+        strata = np.where(strata == len(counts), np.argmax(counts), strata)
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return list(splitter.split(np.zeros(len(labels)), strata))
+
+
+def _log_loss(probabilities: FloatArray, labels: IntArray) -> float:
+    return float(-np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, 1.0)).mean())
