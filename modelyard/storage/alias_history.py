@@ -30,6 +30,7 @@ class AliasMove:
         run_ids: The MLflow runs behind it.
         verdict: The verdict that the gate read, JSON-ready.
         at: When.
+        number: The row's number once it is stored; two moves that differ in nothing else are equal.
     """
 
     component: str
@@ -42,6 +43,7 @@ class AliasMove:
     run_ids: tuple[str, ...] = ()
     verdict: Mapping[str, Any] | None = None
     at: datetime = field(default_factory=now)
+    number: int | None = field(default=None, compare=False)
 
 
 def append_alias_move(database: Database, move: AliasMove) -> int:
@@ -97,4 +99,5 @@ def _move(row: AliasChange) -> AliasMove:
         run_ids=tuple(row.run_ids),
         verdict=row.verdict,
         at=row.at,
+        number=row.id,
     )
