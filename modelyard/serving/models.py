@@ -62,8 +62,8 @@ class Models(Protocol):
         """
         ...
 
-    def champions(self) -> Mapping[str, Mapping[str, str | None]]:
-        """Say for each component which champion serves, or why none does."""
+    def champions(self) -> Mapping[str, Mapping[str, str]]:
+        """Say for each component whether its champion is `ok`, `none` or `broken` (`state`), and more (`detail`)."""
         ...
 
     async def close(self) -> None:

@@ -35,12 +35,12 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        parsed = _parse(url)
+        parsed, file = _parse(url), sqlite_file(url)
         self.url = parsed.render_as_string(hide_password=True)
-        if parsed.get_backend_name() == "sqlite":
-            _make_folder(parsed)
+        if file is not None:
+            _make_folder(file.parent)
         try:
-            self.engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+            self.engine = create_engine(parsed, pool_pre_ping=file is None)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise MissingExtra(f"The database {self.url} needs a driver that is not installed: {error}.") from None
         if self.engine.dialect.name == "sqlite":
@@ -130,8 +130,17 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _make_folder(url: URL) -> None:
-    folder = Path(str(url.database)).parent
+def sqlite_file(url: str) -> Path | None:
+    """Return the file of a SQLite URL, or None for another database.
+
+    Raises:
+        InvalidSetting: The URL is not one, or names a database in memory.
+    """
+    parsed = _parse(url)
+    return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
+
+
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

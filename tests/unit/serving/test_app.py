@@ -229,7 +229,7 @@ def test_health_says_what_serves(client: TestClient) -> None:
 
 
 def test_broken_champion_shows_in_health(client: TestClient, yard: Yard) -> None:
-    yard.state = {"router": {"state": "broken", "version": "3", "reason": "a hash differs"}}
+    yard.state = {"router": {"state": "broken", "detail": "a hash differs"}}
     assert client.get("/health").json()["status"] == "degraded"
 
 

@@ -62,8 +62,8 @@ class Scripted:
 class Yard:
     def __init__(self, *models: Scripted) -> None:
         self.models = {model.name: model for model in models}
-        self.state: Mapping[str, Mapping[str, str | None]] = {
-            "router": {"state": "none", "version": None, "reason": "nothing was promoted yet"}
+        self.state: Mapping[str, Mapping[str, str]] = {
+            "router": {"state": "none", "detail": "no router was promoted yet"}
         }
         self.closed = False
 
@@ -76,7 +76,7 @@ class Yard:
             raise UnknownModel(f"No model is called {name!r}.")
         return self.models[name]
 
-    def champions(self) -> Mapping[str, Mapping[str, str | None]]:
+    def champions(self) -> Mapping[str, Mapping[str, str]]:
         return self.state
 
     async def close(self) -> None:

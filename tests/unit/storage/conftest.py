@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from modelyard.storage import Database
@@ -24,18 +23,14 @@ def sqlite(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def empty_postgresql() -> Iterator[Database]:
+def empty_postgresql(require_service: Callable[[str, object], None]) -> Iterator[Database]:
     """An empty PostgreSQL database of the test's own, dropped afterwards."""
-    if importlib.util.find_spec("psycopg") is None:
-        _absent("the driver psycopg is not installed")
+    require_service("psycopg, the driver of PostgreSQL,", importlib.util.find_spec("psycopg"))
     server = create_engine(f"{POSTGRES}/postgres", isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
+    require_service("PostgreSQL at localhost:5432", _answers(server))
     name = f"modelyard_test_{uuid.uuid4().hex}"
-    try:
-        with server.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-    except OperationalError as error:
-        server.dispose()
-        _absent(f"no PostgreSQL answers at localhost:5432 ({error.orig})")
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
     database = Database(f"{POSTGRES}/{name}")
     yield database
     database.close()
@@ -54,7 +49,10 @@ def database(request: pytest.FixtureRequest) -> Database:
     return database
 
 
-def _absent(reason: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(f"PostgreSQL is needed when CI is set, but {reason}")
-    pytest.skip(reason)
+def _answers(server: Engine) -> bool:
+    try:
+        server.connect().close()
+    except OperationalError:
+        server.dispose()
+        return False
+    return True
