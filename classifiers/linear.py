@@ -27,9 +27,9 @@ def fit_linear(
 
     A class without an example gets a score far below the others.
     """
-    x = csr_matrix(hstack([sparse, csr_matrix(dense.astype(np.float32))]))
+    x: Any = hstack([sparse, csr_matrix(dense.astype(np.float32))]).tocsr()
     present = np.unique(labels)
-    terms = sparse.shape[1]
+    terms: int = x.shape[1] - dense.shape[1]
     weights = np.zeros((x.shape[1], classes))
     bias = np.full(classes, -20.0)
     if len(present) == 1:
@@ -42,7 +42,7 @@ def fit_linear(
     return Linear(weights[:terms].astype(np.float32), weights[terms:], bias)
 
 
-def _fit(x: csr_matrix, labels: npt.NDArray[np.int64], classes: int, strength: float) -> tuple[FloatArray, FloatArray]:
+def _fit(x: Any, labels: npt.NDArray[np.int64], classes: int, strength: float) -> tuple[FloatArray, FloatArray]:
     if classes > 2 and classes * x.shape[1] > MULTINOMIAL_WEIGHTS:
         model: Any = OneVsRestClassifier(LogisticRegression(C=strength, solver="liblinear", tol=1e-2))
         model.fit(x, labels)

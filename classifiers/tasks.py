@@ -99,7 +99,9 @@ def fit_head(
     if params.kind != "trees":
         linear = fit_linear(encoded.sparse, encoded.dense, labels, len(classes), strength=params.strength)
     if params.kind != "linear":
-        trees = fit_classes(np.hstack([encoded.lsa, encoded.dense]), labels, len(classes), params.trees, seed=seed)
+        trees = fit_classes(
+            np.hstack([encoded.lsa.astype(np.float64), encoded.dense]), labels, len(classes), params.trees, seed=seed
+        )
     return Head(tuple(classes), linear, trees, params.mix, temperature)
 
 
@@ -115,12 +117,13 @@ def cross_validate(
     first = next(iter(numbered.values()))[1]
     logits = {name: np.zeros((len(texts), len(classes))) for name, (classes, _) in numbered.items()}
     fold_of = np.zeros(len(texts), dtype=np.int64)
-    for fold, (train, test) in enumerate(_folds(first, folds, seed)):
-        fold_of[test] = fold
-        encoder = fit_encoder([texts[i] for i in train], params, seed=seed)
-        seen, unseen = encoder.many([texts[i] for i in train]), encoder.many([texts[i] for i in test])
+    for fold, (rest, held) in enumerate(_folds(first, folds, seed)):
+        fold_of[held] = fold
+        known = [str(texts[i]) for i in rest]
+        encoder = fit_encoder(known, params, seed=seed)
+        seen, unseen = encoder.many(known), encoder.many([str(texts[i]) for i in held])
         for name, (classes, y) in numbered.items():
-            logits[name][test] = fit_head(seen, y[train], classes, params, seed=seed).logits(unseen)
+            logits[name][held] = fit_head(seen, y[rest], classes, params, seed=seed).logits(unseen)
     return {
         name: OutOfFold(classes, y, _calibrate(logits[name], y, fold_of), fit_temperature(logits[name], y))
         for name, (classes, y) in numbered.items()

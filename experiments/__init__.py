@@ -1,1 +1,1 @@
-"""How we decide what runs: offline comparison, A/B verdicts, tuning, and their tracking in MLflow."""
+"""How we decide: offline replay, comparison, tuning, verdicts, tracking."""

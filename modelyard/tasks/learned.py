@@ -93,7 +93,7 @@ class Head:
         if self.linear is not None:
             parts.append((self.mix, self.linear.one(vector, dense)))
         if self.trees is not None:
-            parts.append((1.0 - self.mix, self.trees(np.concatenate([lsa, dense])[None, :])[0]))
+            parts.append((1.0 - self.mix, self.trees(np.concatenate([lsa.astype(np.float64), dense])[None, :])[0]))
         return softmax(_blend(parts) / self.temperature)
 
     def many(self, encoded: Encoded) -> FloatArray:
@@ -106,7 +106,7 @@ class Head:
         if self.linear is not None:
             parts.append((self.mix, self.linear.many(encoded.sparse, encoded.dense)))
         if self.trees is not None:
-            parts.append((1.0 - self.mix, self.trees(np.hstack([encoded.lsa, encoded.dense]))))
+            parts.append((1.0 - self.mix, self.trees(np.hstack([encoded.lsa.astype(np.float64), encoded.dense]))))
         return _blend(parts)
 
     def state(self) -> State:

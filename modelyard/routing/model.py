@@ -1,0 +1,161 @@
+"""The learned router's prediction: the score each base model would get for a prompt.
+
+Notation:
+    m  models, n  remembered prompts, V  text terms, k  LSA length, D  domains seen in training
+
+First stage, each of shape (m,):
+    prior       Σ_d P(d | text) · mean score of each model in domain d     (predicted-domain prior)
+    linear      σ(text · W + b), a logistic regression per model
+    neighbours  kernel-weighted mean score of the `NEIGHBOURS` nearest remembered prompts in LSA space
+Second stage: boosted trees over the first stage, the structure of the text and its LSA embedding predict the difficulty of the prompt
+(shared by all models) and each model's advantage over it; calibrated per model. Without trees the first stage's mean serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.embedding import Lsa
+from modelyard.errors import CorruptModel
+from modelyard.predictors import Artifact, Linear, Platt, State, Trees, join, part, sigmoid, softmax
+from modelyard.tasks.features import structure
+
+FloatArray = npt.NDArray[np.float64]
+
+KIND = "router"
+NEIGHBOURS = 40
+SHARPNESS = 8.0  # a neighbour's weight is exp(SHARPNESS · cosine)
+
+_NO_DENSE = np.zeros(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Remembered prompts: unit-length embeddings (n, k), scores (n, m) with NaN where a model was not asked."""
+
+    embeddings: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+
+    def recall(self, embedding: npt.NDArray[np.float32], fallback: FloatArray) -> FloatArray:
+        """Return the neighbours' weighted mean score of each model, shape (m,)."""
+        similarity = self.embeddings @ embedding
+        count = min(NEIGHBOURS, len(similarity))
+        nearest = np.argpartition(similarity, len(similarity) - count)[len(similarity) - count :]
+        weights = np.exp(SHARPNESS * similarity[nearest].astype(np.float64))
+        scores = self.scores[nearest].astype(np.float64)
+        known = ~np.isnan(scores)
+        total = weights @ known
+        mean = (weights @ np.where(known, scores, 0.0)) / np.where(total > 0, total, 1.0)
+        return np.where(total > 0, mean, fallback)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStage:
+    """Everything of the router that reads text."""
+
+    lsa: Lsa
+    domains: Linear
+    priors: FloatArray  # (D, m)
+    linear: Linear
+    memory: Memory
+
+    def features(self, text: str) -> FloatArray:
+        """Return prior, linear, neighbours, structure and embedding, shape (3m + 28 + k,)."""
+        vector = self.lsa.tfidf.vector(text)
+        embedding = self.lsa.project(vector)
+        prior = softmax(self.domains.one(vector, _NO_DENSE)) @ self.priors
+        linear = sigmoid(self.linear.one(vector, _NO_DENSE))
+        parts = [prior, linear, self.memory.recall(embedding, prior), structure(text), embedding.astype(np.float64)]
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class RouterModel:
+    """A learned router.
+
+    Attributes:
+        models: The m base models it knows, in the order of every array.
+        means: Mean score of each model in training, shape (m,).
+        output_tokens: Mean length of each model's answers in training, shape (m,).
+        trees: m + 1 outputs: difficulty, then each model's advantage; None for a router without a second stage.
+        calibration: Applied last.
+        spread: Standard deviation of the out-of-fold error of a difference between two models' scores.
+        cost_weight: Default λ, in score per USD.
+    """
+
+    models: tuple[str, ...]
+    first: FirstStage
+    means: FloatArray
+    output_tokens: FloatArray
+    trees: Trees | None
+    calibration: Platt
+    spread: float
+    cost_weight: float
+
+    def predict(self, texts: Sequence[str]) -> FloatArray:
+        """Return the predicted score of each model for each text, shape (n, m)."""
+        if not texts:
+            return np.zeros((0, len(self.models)))
+        return self.calibration(self.raw(np.stack([self.first.features(text) for text in texts])))
+
+    def raw(self, features: FloatArray) -> FloatArray:
+        """Return predictions before calibration, shape (n, m), of first-stage features."""
+        m = len(self.models)
+        if self.trees is None:
+            return features[:, : 3 * m].reshape(len(features), 3, m).mean(axis=1)
+        outputs = self.trees(features)
+        return self.means + outputs[:, :1] + outputs[:, 1:]
+
+    def state(self) -> State:
+        """Return what rebuilds this object."""
+        first = self.first
+        facts = {"models": list(self.models), "spread": self.spread, "cost_weight": self.cost_weight}
+        arrays = {"means": self.means, "output_tokens": self.output_tokens}
+        memory = {"embeddings": first.memory.embeddings, "scores": first.memory.scores, "priors": first.priors}
+        states: dict[str, State] = {
+            "router": (facts, arrays),
+            "lsa": first.lsa.state(),
+            "domains": first.domains.state(),
+            "linear": first.linear.state(),
+            "memory": ({}, memory),
+            "calibration": self.calibration.state(),
+        }
+        if self.trees is not None:
+            states["trees"] = self.trees.state()
+        return join(states)
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> RouterModel:
+        """Rebuild from a verified artifact.
+
+        Raises:
+            CorruptModel: The artifact's content does not have the layout of this release.
+        """
+        state = (artifact.facts, artifact.arrays)
+        try:
+            facts, arrays = part(state, "router")
+            memory = part(state, "memory")[1]
+            first = FirstStage(
+                Lsa.from_state(*part(state, "lsa")),
+                Linear.from_state(*part(state, "domains")),
+                memory["priors"],
+                Linear.from_state(*part(state, "linear")),
+                Memory(memory["embeddings"], memory["scores"]),
+            )
+            trees = Trees.from_state(*part(state, "trees")) if "trees" in artifact.facts else None
+            return cls(
+                tuple(facts["models"]),
+                first,
+                arrays["means"],
+                arrays["output_tokens"],
+                trees,
+                Platt.from_state(*part(state, "calibration")),
+                facts["spread"],
+                facts["cost_weight"],
+            )
+        except (KeyError, TypeError, IndexError) as error:
+            raise CorruptModel(f"The saved router lacks a part: {error}.") from None
