@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from modelyard.errors import InvalidInput
 from modelyard.registry.mlflow_store import connect, experiment_id
 from modelyard.settings import Settings
 
@@ -42,7 +44,7 @@ class Run:
 
         now = round(1000 * time.time())
         undefined = sorted(name for name, value in metrics.items() if not math.isfinite(value))
-        entities = [Metric(name, float(v), now, step) for name, v in metrics.items() if math.isfinite(v)]
+        entities = [Metric(allowed(name), float(v), now, step) for name, v in metrics.items() if math.isfinite(v)]
         for start in range(0, len(entities), METRICS_A_BATCH):
             self.client.log_batch(self.id, metrics=entities[start : start + METRICS_A_BATCH])
         if undefined:
@@ -53,7 +55,7 @@ class Run:
         from mlflow.entities import Metric
 
         now = round(1000 * time.time())
-        entities = [Metric(name, float(v), now, step) for step, v in enumerate(values) if math.isfinite(v)]
+        entities = [Metric(allowed(name), float(v), now, step) for step, v in enumerate(values) if math.isfinite(v)]
         for start in range(0, len(entities), METRICS_A_BATCH):
             self.client.log_batch(self.id, metrics=entities[start : start + METRICS_A_BATCH])
 
@@ -67,7 +69,11 @@ class Run:
         """Set tags in bulk."""
         from mlflow.entities import RunTag
 
-        self.client.log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
+        self.client.log_batch(self.id, tags=[RunTag(allowed(name), value) for name, value in tags.items()])
+
+    def tags(self) -> dict[str, str]:
+        """Read the run's tags."""
+        return dict(self.client.get_run(self.id).data.tags)
 
     def log_dataset(self, name: str, digest: str, source: str, context: str = "evaluation", rows: int = 0) -> None:
         """Say which data was read: as a dataset input, and its hash as the tag `modelyard.data.<context>`.
@@ -124,11 +130,31 @@ class Tracker:
         """Open a run that ends with the block: finished, failed where the block raises, or killed where it is interrupted."""
         nesting = {"mlflow.parentRunId": parent.id} if parent else {}
         made = self.client.create_run(self.experiment_id, run_name=name, tags={**(tags or {}), **nesting})
-        run = Run(self.client, made.info.run_id)
-        status = "FAILED"
-        try:
+        with self._ending(Run(self.client, made.info.run_id)) as run:
             if params:
                 run.log_params(params)
+            yield run
+
+    @contextmanager
+    def resume(self, run_id: str) -> Generator[Run]:
+        """Open an earlier run again.
+
+        Raises:
+            InvalidInput: There is no such run.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.update_run(run_id, status="RUNNING")
+        except MlflowException as error:
+            raise InvalidInput(f"The run {run_id!r} cannot be resumed: {error.message}.") from None
+        with self._ending(Run(self.client, run_id)) as run:
+            yield run
+
+    @contextmanager
+    def _ending(self, run: Run) -> Generator[Run]:
+        status = "FAILED"
+        try:
             yield run
             status = "FINISHED"
         except KeyboardInterrupt:
@@ -164,8 +190,6 @@ def read_json(settings: Settings, run_id: str, name: str) -> Any:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
-    from modelyard.errors import InvalidInput
-
     client = connect(settings)
     try:
         location = client.get_run(run_id).info.artifact_uri
@@ -176,7 +200,12 @@ def read_json(settings: Settings, run_id: str, name: str) -> Any:
         raise InvalidInput(f"The run {run_id!r} has no {name}: {error}.") from None
 
 
+def allowed(name: str) -> str:
+    """Return the name with `_` for each character that MLflow does not allow in names."""
+    return re.sub(r"[^\w\-. /:]", "_", name)
+
+
 def _params(params: Mapping[str, Any]) -> list[Any]:
     from mlflow.entities import Param
 
-    return [Param(name, str(value)[:LONGEST_PARAM]) for name, value in params.items()]
+    return [Param(allowed(name), str(value)[:LONGEST_PARAM]) for name, value in params.items()]
