@@ -58,32 +58,46 @@ CANDIDATES: Mapping[str, RouterParams] = {
 }
 
 
-def train(
-    matrix: OutcomeMatrix, params: RouterParams, *, folds: int = 5, seed: int = 0
-) -> tuple[RouterModel, FloatArray]:
-    """Fit a router on an outcome matrix with NaN where a model was not asked.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The first stage, and what it says of every prompt when fitted without it: features (n, F) and fold numbers (n,)."""
 
-    Returns:
-        The router with λ = 0, and its calibrated out-of-fold predictions, shape (n, m). In the out-of-fold predictions the first stage, the
-        trees and the calibration of a prompt come from other prompts; the folds of first stage and trees are nested.
+    matrix: OutcomeMatrix
+    first: FirstStage
+    features: FloatArray
+    fold_of: IntArray
+
+
+def prepare(matrix: OutcomeMatrix, params: RouterParams, *, folds: int = 5, seed: int = 0) -> Prepared:
+    """Fit the first stage, whole and out of fold; candidates with the same text parameters can share it.
 
     Raises:
         InvalidInput: Fewer than two models, or too few prompts for the folds.
     """
     _check(matrix, folds)
     first = fit_first_stage(matrix, params, seed=seed)
-    features, fold_of = _out_of_fold_features(matrix, first.lsa, params, folds, seed)
-    raw = _out_of_fold_raw(matrix, features, fold_of, params, seed)
+    return Prepared(matrix, first, *_out_of_fold_features(matrix, first.lsa, params, folds, seed))
+
+
+def train(prepared: Prepared, params: RouterParams, *, seed: int = 0) -> tuple[RouterModel, FloatArray]:
+    """Fit the second stage on an outcome matrix with NaN where a model was not asked.
+
+    Returns:
+        The router with λ = 0, and its calibrated out-of-fold predictions, shape (n, m): the first stage, the trees and the calibration that
+        predict a prompt were fitted on other prompts.
+    """
+    matrix, fold_of = prepared.matrix, prepared.fold_of
+    raw = _out_of_fold_raw(prepared, params, seed)
     calibrated = np.zeros_like(raw)
-    for fold in range(folds):
+    for fold in np.unique(fold_of):
         here = fold_of == fold
         calibrated[here] = fit_platt(raw[~here], matrix.scores[~here])(raw[here])
     router = RouterModel(
         models=matrix.models,
-        first=first,
+        first=prepared.first,
         means=np.nanmean(matrix.scores, axis=0),
         output_tokens=_output_tokens(matrix),
-        trees=_fit_trees(features, matrix.scores, params, seed) if params.kind == "stacked" else None,
+        trees=_fit_trees(prepared.features, matrix.scores, params, seed) if params.kind == "stacked" else None,
         calibration=fit_platt(raw, matrix.scores),
         spread=_spread(calibrated, matrix.scores),
         cost_weight=0.0,
@@ -91,31 +105,49 @@ def train(
     return router, calibrated
 
 
-def cross_validate(matrix: OutcomeMatrix, params: RouterParams, *, folds: int = 5, seed: int = 0) -> FloatArray:
-    """Return predictions, shape (n, m), of routers trained without the prompt's fold, each whole as it would serve."""
+def cross_validate(
+    matrix: OutcomeMatrix, candidates: Mapping[str, RouterParams] = CANDIDATES, *, folds: int = 5, seed: int = 0
+) -> FloatArray:
+    """Return predictions, shape (n, m), of routers selected and trained without the prompt's fold, each whole as it would serve."""
     _check(matrix, 2 * folds)
     predictions = np.zeros((len(matrix), len(matrix.models)))
     for rest, held in KFold(folds, shuffle=True, random_state=seed).split(predictions):
-        router, _ = train(matrix.take(rest), params, folds=folds, seed=seed)
+        router = select(matrix.take(rest), candidates, folds=folds, seed=seed).router
         predictions[held] = router.predict([matrix.prompts[i] for i in held])
     return predictions
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The best of several candidates.
+
+    Attributes:
+        name: The winner.
+        router: Trained on everything.
+        predictions: The winner's out-of-fold predictions, shape (n, m).
+        errors: Every candidate's mean squared out-of-fold error of score differences between models.
+    """
+
+    name: str
+    router: RouterModel
+    predictions: FloatArray
+    errors: dict[str, float]
+
+
 def select(
     matrix: OutcomeMatrix, candidates: Mapping[str, RouterParams] = CANDIDATES, *, folds: int = 5, seed: int = 0
-) -> tuple[str, RouterModel, dict[str, float]]:
-    """Train every candidate and keep the one with the least out-of-fold error of score differences between models.
-
-    Returns:
-        The winner's name, its router, and every candidate's error (mean squared, over pairs of models).
-    """
-    errors: dict[str, float] = {}
-    routers: dict[str, RouterModel] = {}
+) -> Selection:
+    """Train every candidate and keep the one with the least out-of-fold error of score differences between models."""
+    shared: dict[RouterParams, Prepared] = {}
+    trained: dict[str, tuple[RouterModel, FloatArray]] = {}
     for name, params in candidates.items():
-        routers[name], predictions = train(matrix, params, folds=folds, seed=seed)
-        errors[name] = _spread(predictions, matrix.scores) ** 2
+        text = replace(params, kind="average", trees=TreeParams())
+        if text not in shared:
+            shared[text] = prepare(matrix, params, folds=folds, seed=seed)
+        trained[name] = train(shared[text], params, seed=seed)
+    errors = {name: _spread(predictions, matrix.scores) ** 2 for name, (_, predictions) in trained.items()}
     best = min(errors, key=errors.__getitem__)
-    return best, routers[best], errors
+    return Selection(best, *trained[best], errors)
 
 
 def choose_cost_weight(
@@ -201,9 +233,8 @@ def _out_of_fold_features(
     return np.stack([rows[i] for i in range(len(matrix))]), fold_of
 
 
-def _out_of_fold_raw(
-    matrix: OutcomeMatrix, features: FloatArray, fold_of: IntArray, params: RouterParams, seed: int
-) -> FloatArray:
+def _out_of_fold_raw(prepared: Prepared, params: RouterParams, seed: int) -> FloatArray:
+    matrix, features, fold_of = prepared.matrix, prepared.features, prepared.fold_of
     m = len(matrix.models)
     if params.kind == "average":
         return features[:, : 3 * m].reshape(len(features), 3, m).mean(axis=1)

@@ -131,17 +131,16 @@ def cross_validate(
 
 
 def train(
-    texts: Sequence[str], labels: Mapping[str, Sequence[str]], params: TaskParams, *, folds: int = 5, seed: int = 0
-) -> tuple[LearnedClassifier, dict[str, OutOfFold]]:
-    """Fit on everything; temperatures come from cross-validation, whose out-of-fold probabilities are returned as the estimate."""
-    pooled = cross_validate(texts, labels, params, folds=folds, seed=seed)
+    texts: Sequence[str], params: TaskParams, pooled: Mapping[str, OutOfFold], *, seed: int = 0
+) -> LearnedClassifier:
+    """Fit on everything; labels and temperatures come from the cross-validation of the same texts."""
     encoder = fit_encoder(texts, params, seed=seed)
     encoded = encoder.many(texts)
     heads = {
         name: fit_head(encoded, found.labels, found.classes, params, seed=seed, temperature=found.temperature)
         for name, found in pooled.items()
     }
-    return LearnedClassifier(encoder, heads), pooled
+    return LearnedClassifier(encoder, heads)
 
 
 def number_labels(values: Sequence[str], name: str) -> tuple[tuple[str, ...], IntArray]:

@@ -150,7 +150,8 @@ def evaluate(
     Returns:
         The results by router name, the trained router, and the name of the candidate that cross-validation chose.
     """
-    chosen, router, _ = select(train, candidates, seed=seed)
+    selection = select(train, candidates, seed=seed)
+    chosen, router = selection.name, selection.router
     evaluation = Evaluation.of(test, prices, known, router.output_tokens, seed=seed)
     predictions = router.predict(test.prompts)
     results: dict[str, Any] = {"router": judge_router(evaluation, router, predictions, prices)}
