@@ -107,6 +107,16 @@ def _champions(settings: Settings) -> Iterator[Check]:
         yield Check(component, found.state, found.detail)
 
 
+def _index(settings: Settings) -> Iterator[Check]:
+    from modelyard.retrieval import current_index
+
+    index = current_index(settings)
+    if index is None:
+        yield Check("index", "none", "no index was built yet; answers have no sources")
+    else:
+        yield Check("index", "ok", f"version {index.version}, {len(index.documents)} documents")
+
+
 HIDDEN: Final = frozenset({"database_url", "mlflow_uri"})  # may hold a password; the database check shows it without
 LOOKS: Final[dict[str, Look]] = {
     "settings": _settings,
@@ -114,4 +124,5 @@ LOOKS: Final[dict[str, Look]] = {
     "catalogue": _catalogue,
     "database": _database,
     "champions": _champions,
+    "index": _index,
 }

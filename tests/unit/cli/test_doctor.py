@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from modelyard.retrieval import Index, parse_document, publish
 from modelyard.settings import Settings
 from tests.unit.cli.conftest import Result, Run
 
@@ -22,7 +23,7 @@ def test_fresh_home_is_sound(run: Run, settings: Settings) -> None:
     assert result.code == 0
     found = lines(result)
     assert (found["settings"], found["catalogue"]) == ("ok", "ok")
-    assert {found[name] for name in ("home", "database", "classifier", "router")} == {"none"}
+    assert {found[name] for name in ("home", "database", "classifier", "router", "index")} == {"none"}
     assert not settings.home.exists()
 
 
@@ -76,6 +77,15 @@ def test_damaged_champion_is_broken(run: Run, settings: Settings, component: str
     (folder / "current.json").write_text("{}")
     result = run("doctor")
     assert (result.code, lines(result)[component]) == (1, "broken")
+
+
+def test_published_index_is_sound_and_a_damaged_one_broken(run: Run, settings: Settings) -> None:
+    texts = {"a": "# Flexbox\n\nUse flexbox to centre a box.", "b": "# Grid\n\nUse grid for rows and columns."}
+    folder = publish(Index.build([parse_document(name, text) for name, text in texts.items()]), settings)
+    assert lines(run("doctor"))["index"] == "ok"
+    (folder / "manifest.json").write_text("{}")
+    result = run("doctor")
+    assert (result.code, lines(result)["index"]) == (1, "broken")
 
 
 def test_password_is_not_shown(run: Run) -> None:
