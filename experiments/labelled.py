@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -25,7 +26,7 @@ def read_labelled(path: Path, label: str) -> LabelledPrompts:
     Raises:
         InvalidTable: The file cannot be read, a column or value is missing, or one prompt_id has two labels.
     """
-    frame = _read(path)
+    frame: Any = _read(path)  # pandas' stubs give columns several types
     if "prompt_id" not in frame.columns and "id" in frame.columns:
         frame = frame.rename(columns={"id": "prompt_id"})
     for name in ("prompt_id", "prompt", label):
