@@ -29,9 +29,9 @@ def log_plan(run: Run, plan: Plan) -> None:
             f"The run {run.id} has a plan already ({before[:12]}…): a plan is written once, before the data is read."
         )
     run.set_tags({PLAN_TAG: plan.sha256})
-    facts = asdict(plan)
-    run.log_params({name: ", ".join(value) if isinstance(value, tuple) else value for name, value in facts.items()})
-    run.log_json({**facts, "sha256": plan.sha256}, "plan.json")
+    params = {name: ", ".join(value) if name == "challengers" else value for name, value in asdict(plan).items()}
+    run.log_params(params)
+    run.log_json(plan.to_json(), "plan.json")
 
 
 def log_comparison(run: Run, comparison: Comparison, command: str) -> dict[str, Any]:

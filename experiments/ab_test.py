@@ -60,6 +60,10 @@ class Plan:
         """Hash of every field: two plans with the same hash are the same plan."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
+    def to_json(self) -> dict[str, Any]:
+        """Return every field and the hash, JSON-ready."""
+        return {**asdict(self), "challengers": list(self.challengers), "sha256": self.sha256}
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:
@@ -142,7 +146,7 @@ class Comparison:
             "command": command,
             "seed": self.plan.seed,
             "n": self.n,
-            "plan": {**asdict(self.plan), "sha256": self.plan.sha256},
+            "plan": self.plan.to_json(),
             "run_id": run_id,
             "results": {
                 "arms": {name: {"score": score, "cost_usd": cost} for name, (score, cost) in self.means.items()},

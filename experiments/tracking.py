@@ -135,19 +135,19 @@ class Tracker:
                 run.log_params(params)
             yield run
 
-    @contextmanager
-    def resume(self, run_id: str) -> Generator[Run]:
-        """Open an earlier run again.
-
-        Raises:
-            InvalidInput: There is no such run.
-        """
+    def has(self, run_id: str) -> bool:
+        """Say whether the store has that run."""
         from mlflow.exceptions import MlflowException
 
         try:
-            self.client.update_run(run_id, status="RUNNING")
-        except MlflowException as error:
-            raise InvalidInput(f"The run {run_id!r} cannot be resumed: {error.message}.") from None
+            return self.client.get_run(run_id).info.lifecycle_stage == "active"
+        except MlflowException:
+            return False
+
+    @contextmanager
+    def resume(self, run_id: str) -> Generator[Run]:
+        """Open an earlier run again; it must be there."""
+        self.client.update_run(run_id, status="RUNNING")
         with self._ending(Run(self.client, run_id)) as run:
             yield run
 

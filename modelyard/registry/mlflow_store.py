@@ -7,6 +7,7 @@ a library must not touch in somebody else's application.
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version as installed_version
@@ -54,6 +55,7 @@ class ModelStore(Protocol):
 def connect(settings: Settings) -> MlflowClient:
     """Return a client of the tracking and registry store; its tables are made where they are missing."""
     switch_telemetry_off()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     settings.home.mkdir(parents=True, exist_ok=True)
     import mlflow
 
