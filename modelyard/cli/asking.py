@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +63,28 @@ async def _answered(settings: Settings, name: str, message: Message) -> tuple[An
 
 
 async def _explained(settings: Settings, name: str, message: Message) -> Facts:
+    """Return the same entries as an answer's metadata, as far as they are known before anything is generated."""
     from modelyard.serving.served import Served
 
     models = Served(settings)
     try:
-        return {"composite": name, **models.get(name).plan(message).metadata}
+        model = models.get(name)
+        plan = model.plan(message)
     finally:
         await models.close()
+    task = {**asdict(plan.task), "confidence": plan.task.confidence}
+    about = {
+        "task": task,
+        "route": asdict(plan.route),
+        "versions": asdict(model.parts.versions),
+        "notices": list(model.parts.notices),
+    }
+    return {
+        "composite": name,
+        "model_metadata": about,
+        "rag_sources": [asdict(passage) for passage in plan.passages],
+        "processing_metadata": [asdict(step) for step in plan.steps],
+    }
 
 
 def _prompt(given: str) -> str:

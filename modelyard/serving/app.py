@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import replace
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from modelyard import types
+from modelyard import __version__, types
 from modelyard.errors import GenerationError, ModelyardError, UnknownModel
 from modelyard.serving.models import Model, Models
 from modelyard.serving.recorder import Recorder
@@ -96,7 +96,7 @@ class _Server:
         return JSONResponse(
             {
                 "status": "ok" if sound else "degraded",
-                "version": _version(),
+                "version": __version__,
                 "champions": champions,
                 "database": database,
             }
@@ -136,7 +136,9 @@ class _Job:
                 if isinstance(piece, str):
                     yield writer.text(piece)
                 else:
-                    yield writer.end(piece, await self._record(piece))
+                    # The pieces went out under the message's id before the answer had one of its own.
+                    answer = replace(piece, id=self._message.id)
+                    yield writer.end(answer, await self._record(answer))
         except ModelyardError as error:
             log.warning("The answer broke off: %s", error)
             yield writer.broken(_described(error)[1])
@@ -182,13 +184,6 @@ async def _body(request: Request) -> bytes:
     except ClientDisconnect:
         raise HTTPException(400, "The request's body broke off.") from None
     return bytes(body)
-
-
-def _version() -> str:
-    try:
-        return version("modelyard")
-    except PackageNotFoundError:
-        return "not installed"  # run from a checkout
 
 
 def _headers(task: types.Task, route: types.Route) -> dict[str, str]:

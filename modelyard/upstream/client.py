@@ -47,7 +47,7 @@ class _RetryLater(UpstreamError):
 class Upstream:
     """Calls OpenAI-compatible endpoints.
 
-    Use it as an async context manager, or call `close`; it belongs to one event loop at a time.
+    It serves one event loop at a time, and closes its connections with `close` or when that loop shuts down.
 
     Args:
         timeout_s: Longest time for one call, its retries included.
@@ -57,6 +57,7 @@ class Upstream:
     def __init__(self, timeout_s: float = 60.0, retries: Retries | None = None) -> None:
         self._timeout_s = timeout_s
         self._retries = retries or Retries()
+        self._held: AsyncGenerator[aiohttp.ClientSession] | None = None
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -75,9 +76,9 @@ class Upstream:
 
     async def close(self) -> None:
         """Close the pooled connections; a later call opens new ones."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        held, self._held, self._session = self._held, None, None
+        if held is not None and self._loop is asyncio.get_running_loop():
+            await held.aclose()
 
     async def complete(self, endpoint: Endpoint, turns: Sequence[Turn]) -> Completion:
         """Return the whole answer.
@@ -163,10 +164,15 @@ class Upstream:
     async def _connected(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
         if self._session is None or self._loop is not loop:
-            await self.close()
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS))
-            self._loop = loop
+            self._held, self._loop = _session(), loop
+            self._session = await anext(self._held)
         return self._session
+
+
+async def _session() -> AsyncGenerator[aiohttp.ClientSession]:
+    """Hold a session open. An event loop that shuts down closes its async generators, and with this one the session."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
+        yield session
 
 
 async def _refused(endpoint: Endpoint, response: aiohttp.ClientResponse) -> UpstreamError:

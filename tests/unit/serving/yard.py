@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modelyard.errors import UnknownModel
-from modelyard.types import Answer, Candidate, Message, Route, StepReport, Task, Usage, Versions
+from modelyard.types import Answer, Candidate, Message, Route, StepReport, Task, Usage, Versions, new_id
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Scripted:
             if self.failure is not None:
                 raise self.failure
             yield Answer(
-                id=message.id,
+                id=new_id("ans"),
                 text="".join(self.pieces),
                 task=plan.task,
                 route=plan.route,
