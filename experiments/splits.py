@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from modelyard.errors import InvalidInput
+from modelyard.outcomes import OutcomeMatrix
 
-PARTS: Final = ("train", "test", "all")
+Part = Literal["all", "train", "test"]
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
 TEST_SHARE: Final = 0.3
 
 
@@ -34,6 +36,11 @@ def rows_in(prompt_ids: Sequence[str], part: str) -> npt.NDArray[np.int64]:
     if part not in PARTS:
         raise InvalidInput(f"A split must be one of {', '.join(PARTS)}, but got {part!r}.")
     return np.array([i for i, name in enumerate(prompt_ids) if part in ("all", part_of(name))], dtype=np.int64)
+
+
+def take_part(matrix: OutcomeMatrix, part: Part) -> OutcomeMatrix:
+    """Return the prompts of a part, in their order."""
+    return matrix.take(rows_in(matrix.prompt_ids, part))
 
 
 def rows_named(prompt_ids: Sequence[str], path: Path) -> npt.NDArray[np.int64]:

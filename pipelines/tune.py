@@ -21,7 +21,7 @@ from classifiers.tasks import TaskParams
 from eval_sets import load_tasks
 from experiments.objectives import Objective, RouterObjective, TaskObjective
 from experiments.report import envelope, write_json
-from experiments.splits import PARTS, rows_in
+from experiments.splits import PARTS, take_part
 from experiments.studies import StudyPlan
 from experiments.tracking import start
 from experiments.tuning import Tuned, tune
@@ -127,8 +127,7 @@ def router_search(args: argparse.Namespace) -> Search:
     if args.outcomes is None or args.models is None:
         raise InvalidInput("Tuning a router needs --outcomes, an outcome table, and --models, names by commas.")
     models, catalog = model_names(args.models), load_catalog(current().catalog)
-    whole = OutcomeMatrix.of(read_outcomes(args.outcomes), models, str(args.outcomes))
-    matrix = whole.take(rows_in(whole.prompt_ids, args.split))
+    matrix = take_part(OutcomeMatrix.of(read_outcomes(args.outcomes), models, str(args.outcomes)), args.split)
     costs = realised_costs(matrix, prices_for(models, args.prices, catalog), catalog.models)
     objective = RouterObjective(matrix, costs, folds=args.folds, seed=args.seed)
     digest = file_hash(args.outcomes)
