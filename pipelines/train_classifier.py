@@ -1,0 +1,80 @@
+"""`train-classifier`: learn a task classifier from labelled prompts, log it, and register it as challenger."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from classifiers.tasks import CANDIDATES
+from eval_sets import load_tasks
+from experiments.labelled import read_labelled
+from experiments.report import envelope, write_json
+from experiments.train_classifier import Labels, TrainedClassifier, train_and_register
+from modelyard.errors import InvalidInput
+from modelyard.settings import current
+
+WEB_TASKS = Path("eval_sets/web_tasks")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--eval-set", type=Path, default=WEB_TASKS, help=f"labelled eval set (default: {WEB_TASKS})")
+    source.add_argument(
+        "--table", type=Path, help="labelled table instead: parquet, CSV or JSONL with prompt_id, prompt and the labels"
+    )
+    parser.add_argument(
+        "--labels", default="domain,complexity", help="the table's label columns (default: domain,complexity)"
+    )
+    parser.add_argument(
+        "--candidate", choices=tuple(CANDIDATES), help="train one recipe only (default: cross-validation chooses)"
+    )
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the results here, too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, register and report."""
+    if args.folds < 2:
+        raise InvalidInput(f"--folds must be at least 2, got {args.folds}.")
+    labels = labels_of_table(args.table, args.labels) if args.table else labels_of_eval_set(args.eval_set)
+    candidates = {args.candidate: CANDIDATES[args.candidate]} if args.candidate else CANDIDATES
+    trained = train_and_register(labels, current(), candidates=candidates, folds=args.folds, seed=args.seed)
+    results = {"version": trained.version, "candidate": trained.candidate, "run_id": trained.run_id, **trained.metrics}
+    write_json(args.json, envelope("train-classifier", seed=args.seed, n=len(labels.prompts), results=results))
+    print(text_of(trained))
+    return 0
+
+
+def labels_of_eval_set(folder: Path) -> Labels:
+    """Read domain and complexity of an eval set."""
+    rows = load_tasks(folder).rows
+    heads = {"domain": tuple(row.domain for row in rows), "complexity": tuple(row.complexity for row in rows)}
+    return Labels(tuple(row.id for row in rows), tuple(row.prompt for row in rows), heads, str(folder))
+
+
+def labels_of_table(path: Path, columns: str) -> Labels:
+    """Read the label columns of a table."""
+    names = [name.strip() for name in columns.split(",") if name.strip()]
+    if not names:
+        raise InvalidInput(f"--labels must name at least one column, got {columns!r}.")
+    read = {name: read_labelled(path, name) for name in names}
+    first = read[names[0]]
+    return Labels(first.ids, first.prompts, {name: found.labels for name, found in read.items()}, str(path))
+
+
+def text_of(trained: TrainedClassifier) -> str:
+    """Return the report for the screen."""
+    origin = f"recipe {trained.candidate}, run {trained.run_id}"
+    lines = [f"classifier version {trained.version} is registered as challenger ({origin})", "out of fold:"]
+    for head, found in trained.metrics.items():
+        ece = "–" if found["ece"] is None else f"{found['ece']:.3f}"
+        skill = "–" if found["brier_skill"] is None else f"{found['brier_skill']:.3f}"
+        lines.append(
+            f"  {head:<11} macro-F1 {found['macro_f1']:.3f}  accuracy {found['accuracy']:.3f}  calibration error {ece}  Brier skill {skill}"
+        )
+        for name, scores in found["baselines"].items():
+            shown = "  ".join(f"{key.replace('_', '-')} {value:.3f}" for key, value in scores.items())
+            lines.append(f"    beside {name:<12} {shown}")
+    return "\n".join(lines)
