@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from classifiers.tasks import CANDIDATES, OutOfFold, TaskParams, cross_validate, train
 from modelyard.tasks import LearnedClassifier
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSelection:
+    """The best of several candidates.
+
+    Attributes:
+        name: The winner.
+        classifier: Trained on everything.
+        estimates: Every candidate's out-of-fold predictions, by head.
+        losses: Every candidate's mean log loss over the heads.
+    """
+
+    name: str
+    classifier: LearnedClassifier
+    estimates: Mapping[str, Mapping[str, OutOfFold]]
+    losses: Mapping[str, float]
 
 
 def select(
@@ -15,15 +33,11 @@ def select(
     *,
     folds: int = 5,
     seed: int = 0,
-) -> tuple[str, LearnedClassifier, dict[str, OutOfFold], dict[str, float]]:
-    """Cross-validate every candidate on the same folds and train the one of least mean log loss over the heads.
-
-    Returns:
-        The winner's name, its classifier trained on everything, its out-of-fold estimates, and every candidate's log loss.
-    """
+) -> TaskSelection:
+    """Cross-validate every candidate on the same folds and train the one of least mean log loss over the heads."""
     estimates = {
         name: cross_validate(texts, labels, params, folds=folds, seed=seed) for name, params in candidates.items()
     }
     losses = {name: sum(head.log_loss for head in found.values()) / len(found) for name, found in estimates.items()}
     best = min(losses, key=losses.__getitem__)
-    return best, train(texts, candidates[best], estimates[best], seed=seed), estimates[best], losses
+    return TaskSelection(best, train(texts, candidates[best], estimates[best], seed=seed), estimates, losses)

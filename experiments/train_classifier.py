@@ -85,7 +85,8 @@ def train_and_register(
         raise InvalidInput(
             f"{labels.source}: a classifier needs at least {MINIMUM_PROMPTS} labelled prompts, got {len(labels.prompts)}."
         )
-    name, classifier, pooled, losses = select(labels.prompts, labels.heads, candidates, folds=folds, seed=seed)
+    selection = select(labels.prompts, labels.heads, candidates, folds=folds, seed=seed)
+    name, pooled, losses = selection.name, selection.estimates[selection.name], selection.losses
     metrics = {head: _metrics(labels.prompts, found, head, folds, seed) for head, found in pooled.items()}
     params = {"folds": folds, "seed": seed, "trees": booster_library(), "prompts": len(labels.prompts)}
     with start(settings, EXPERIMENT).run("train-classifier", params=params) as run:
@@ -98,15 +99,16 @@ def train_and_register(
         _log(run, name, losses[name], pooled, metrics)
         about = {
             "candidate": name,
+            "params": asdict(candidates[name]),
             "data_sha256": labels.sha256,
             "prompts": len(labels.prompts),
             **{f"{head}_macro_f1": found["macro_f1"] for head, found in metrics.items()},
         }
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "classifier"
-            write_artifact(folder, KIND, classifier.state(), about)
+            write_artifact(folder, KIND, selection.classifier.state(), about)
             version = register("classifier", folder, run_id=run.id, settings=settings, about=about)
-        return TrainedClassifier(version, classifier, name, metrics, pooled, run.id)
+        return TrainedClassifier(version, selection.classifier, name, metrics, pooled, run.id)
 
 
 def right_out_of_fold(found: OutOfFold) -> npt.NDArray[np.float64]:

@@ -89,6 +89,7 @@ def train_and_register(
         _log(run, selection, evaluation, predictions, metrics, weight)
         about = {
             "candidate": selection.name,
+            "params": asdict(candidates[selection.name]),
             "data_sha256": source.sha256,
             "models": list(matrix.models),
             "prompts": len(matrix),

@@ -33,10 +33,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and report."""
     train, test = read_labelled(args.train, args.label), read_labelled(args.test, args.label)
-    chosen, classifier, _, _ = select(train.prompts, {args.label: train.labels}, seed=args.seed)
-    results = judge_on(classifier, test, args.label, str(args.test))
+    selection = select(train.prompts, {args.label: train.labels}, seed=args.seed)
+    results = judge_on(selection.classifier, test, args.label, str(args.test))
     report = envelope(
-        "evaluate-classifier", seed=args.seed, n=len(test.prompts), results=results, candidate=chosen, label=args.label
+        "evaluate-classifier",
+        seed=args.seed,
+        n=len(test.prompts),
+        results=results,
+        candidate=selection.name,
+        label=args.label,
     )
     write_json(args.json, report)
     ece = "–" if results["ece"] is None else f"{results['ece']:.3f}"

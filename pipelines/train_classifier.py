@@ -7,6 +7,7 @@ from pathlib import Path
 
 from classifiers.tasks import CANDIDATES
 from eval_sets import load_tasks
+from experiments.classifier_ab import compare_with_serving
 from experiments.labelled import read_labelled
 from experiments.report import envelope, write_json
 from experiments.train_classifier import Labels, TrainedClassifier, train_and_register
@@ -29,6 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--candidate", choices=tuple(CANDIDATES), help="train one recipe only (default: cross-validation chooses)"
     )
+    parser.add_argument(
+        "--margin", type=float, default=0.02, help="largest loss of accuracy that counts as not worse (default: 0.02)"
+    )
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the results here, too")
@@ -41,9 +45,16 @@ def run(args: argparse.Namespace) -> int:
     labels = labels_of_table(args.table, args.labels) if args.table else labels_of_eval_set(args.eval_set)
     candidates = {args.candidate: CANDIDATES[args.candidate]} if args.candidate else CANDIDATES
     trained = train_and_register(labels, current(), candidates=candidates, folds=args.folds, seed=args.seed)
+    _, verdict = compare_with_serving(trained, labels, current(), margin=args.margin, folds=args.folds, seed=args.seed)
     results = {"version": trained.version, "candidate": trained.candidate, "run_id": trained.run_id, **trained.metrics}
-    write_json(args.json, envelope("train-classifier", seed=args.seed, n=len(labels.prompts), results=results))
-    print(text_of(trained))
+    verdicts = {"challenger": verdict.to_json()}
+    write_json(
+        args.json,
+        envelope("train-classifier", seed=args.seed, n=len(labels.prompts), results=results, verdicts=verdicts),
+    )
+    print(
+        f"{text_of(trained)}\n{verdict.sentence}\nto promote: python -m pipelines promote --component classifier --run {verdict.run_id}"
+    )
     return 0
 
 
