@@ -39,9 +39,14 @@ class Unit:
         return max(self.sentence.end, self.code.end)
 
     @property
+    def says_something(self) -> bool:
+        """Whether it has a sentence."""
+        return self.sentence.start < self.sentence.end
+
+    @property
     def quoted(self) -> Span:
         """The sentence, or the code block where there is no sentence."""
-        return self.sentence if self.sentence.start < self.sentence.end else self.code
+        return self.sentence if self.says_something else self.code
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 
 # Words that stand in nearly every question and every text, and so only cost time and blur the score.
+MOST_TERMS = 8
 _COMMON = """
     a about am an and any are as at be been being but by can could did do does doing for from get got had has have he her here hey
     hi his how i if im in into is isn it its ll just me my need no nor not of on or our please re s she should so some t than
@@ -53,6 +54,7 @@ class Lexical:
     ) -> None:
         self.vocabulary = tuple(vocabulary)
         self.weights, self.texts, self.starts, self.n = weights, texts, starts, n
+        self._peaks = np.maximum.reduceat(weights, starts[:-1]) if len(weights) else weights
         self._columns = {term: number for number, term in enumerate(self.vocabulary)}
 
     @classmethod
@@ -92,17 +94,18 @@ class Lexical:
                 total[self.texts[part]] += self.weights[part]
         return total
 
-    def bound(self, query: Iterable[str]) -> float:
-        """Return the highest score that any text could have: every term of the query at its best; an unknown term at the rarest's."""
-        best = self.peaks
-        unknown = float(best.max()) if len(best) else 0.0
-        columns = (self._columns.get(term) for term in dict.fromkeys(query))
-        return sum(unknown if column is None else float(best[column]) for column in columns)
+    def worth(self, query: Iterable[str]) -> dict[str, float]:
+        """Return the greatest weight that each distinct term has in any text; an unknown term is worth as much as the rarest."""
+        unknown = float(self._peaks.max()) if len(self._peaks) else 0.0
+        columns = ((term, self._columns.get(term)) for term in dict.fromkeys(query))
+        return {term: unknown if column is None else float(self._peaks[column]) for term, column in columns}
 
-    @property
-    def peaks(self) -> FloatArray:
-        """The greatest weight of every term, shape (V,)."""
-        return np.maximum.reduceat(self.weights, self.starts[:-1]) if len(self.weights) else self.weights
+    def bound(self, query: Iterable[str]) -> float:
+        """Return the score of a text that holds what counts in the query, each term at its best.
+
+        Of a long query the heaviest `MOST_TERMS` terms are what counts: no passage can hold every word of a page.
+        """
+        return sum(sorted(self.worth(query).values(), reverse=True)[:MOST_TERMS])
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Return what rebuilds this object: JSON-ready facts and arrays."""
