@@ -1,0 +1,1 @@
+"""Serves composites: loads champions, and speaks the OpenAI wire over HTTP."""
