@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,9 @@ IntArray = npt.NDArray[np.int64]
 MAX_CHARS = 6000  # a longer prompt is read at both ends: its task shows there, and time stays bounded
 
 
+WORDS_REMEMBERED = 50_000
+
+
 class SparseVector(NamedTuple):
     """The non-zero entries of one text's vector."""
 
@@ -45,21 +49,32 @@ class Analyzer:
     words: int = 2
     chars: tuple[int, int] | None = None
 
-    def terms(self, text: str) -> Iterable[str]:
-        """Yield the terms of a text, repeats included."""
+    def terms(self, text: str) -> list[str]:
+        """Return the terms of a text, repeats included."""
         unigrams = tokens(clip(text))
-        yield from unigrams
-        for size in range(2, self.words + 1):
-            for start in range(len(unigrams) - size + 1):
-                yield " ".join(unigrams[start : start + size])
+        found = self.word_terms(unigrams)
         if self.chars is not None:
-            low, high = self.chars
-            for word, count in Counter(unigrams).items():
-                padded = f"\x02{word}\x03"
-                for size in range(low, min(high, len(padded)) + 1):
-                    for start in range(len(padded) - size + 1):
-                        for _ in range(count):
-                            yield "\x01" + padded[start : start + size]
+            for word in unigrams:
+                found.extend(char_terms(word, *self.chars))
+        return found
+
+    def word_terms(self, unigrams: Sequence[str]) -> list[str]:
+        """Return the word n-grams of a list of tokens."""
+        found = list(unigrams)
+        for size in range(2, self.words + 1):
+            found.extend(map(" ".join, zip(*(unigrams[start:] for start in range(size)), strict=False)))
+        return found
+
+
+@lru_cache(maxsize=100_000)
+def char_terms(word: str, low: int, high: int) -> tuple[str, ...]:
+    """Return the character n-grams inside one word, its ends marked; cached, since words repeat."""
+    padded = f"\x02{word}\x03"
+    return tuple(
+        "\x01" + padded[start : start + size]
+        for size in range(low, min(high, len(padded)) + 1)
+        for start in range(len(padded) - size + 1)
+    )
 
 
 def clip(text: str, limit: int = MAX_CHARS) -> str:
@@ -78,6 +93,7 @@ class Tfidf:
         self.vocabulary = tuple(vocabulary)
         self.idf = idf.astype(np.float32)
         self._index = {term: position for position, term in enumerate(self.vocabulary)}
+        self._by_word: dict[str, tuple[int, ...]] = {}  # a word's character n-grams as positions
 
     @classmethod
     def fit(cls, texts: Sequence[str], *, analyzer: Analyzer, min_df: int = 2, max_terms: int = 30_000) -> Tfidf:
@@ -96,17 +112,32 @@ class Tfidf:
 
     def vector(self, text: str) -> SparseVector:
         """Return the unit-length vector of one text; an empty one where no term is known."""
-        index = self._index
         counts: dict[int, int] = {}
-        for term in self.analyzer.terms(text):
-            position = index.get(term)
+        unigrams = tokens(clip(text))
+        get = self._index.get
+        for term in self.analyzer.word_terms(unigrams):
+            position = get(term)
             if position is not None:
                 counts[position] = counts.get(position, 0) + 1
+        if self.analyzer.chars is not None:
+            for word, times in Counter(unigrams).items():
+                for position in self._char_positions(word):
+                    counts[position] = counts.get(position, 0) + times
         indices = np.fromiter(sorted(counts), dtype=np.int64, count=len(counts))
         tf = np.fromiter((counts[i] for i in indices.tolist()), dtype=np.float32, count=len(counts))
         values = (1.0 + np.log(tf)) * self.idf[indices] if counts else tf
         norm = float(np.sqrt(values @ values))
         return SparseVector(indices, (values / norm if norm else values).astype(np.float32))
+
+    def _char_positions(self, word: str) -> tuple[int, ...]:
+        known = self._by_word.get(word)
+        if known is None:
+            low, high = self.analyzer.chars or (1, 0)
+            found = (self._index.get(term) for term in char_terms(word, low, high))
+            known = tuple(position for position in found if position is not None)
+            if len(self._by_word) < WORDS_REMEMBERED:
+                self._by_word[word] = known
+        return known
 
     def matrix(self, texts: Sequence[str]) -> csr_matrix:
         """Return the vectors of many texts as rows, shape (len(texts), V)."""
