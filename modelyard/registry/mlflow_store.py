@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -60,6 +61,7 @@ def connect(settings: Settings) -> MlflowClient:
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # it misses pip, which nothing here needs
     return mlflow.MlflowClient(tracking_uri=settings.tracking, registry_uri=settings.tracking)
 
 
@@ -99,11 +101,14 @@ class MlflowStore:
             CorruptModel: The folder is not what its manifest says.
         """
         sha256 = content_hash(verify_artifact(folder, component)["files"])
-        model_id = self._log(component, folder, run_id)
+        run_id = run_id or self._own_run(component)
+        logged = self._log(component, folder, run_id)
         name = model_name(component)
         self._create_registered(name)
         tags = {SHA256_TAG: sha256, **{key: _tag(value) for key, value in about.items()}}
-        made = self.client.create_model_version(name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id)
+        # Not by the source `models:/<id>`: the store would look that up at the process's default tracking URI.
+        source = str(logged.artifact_location)
+        made = self.client.create_model_version(name, source, run_id, tags=tags, model_id=logged.model_id)
         return str(made.version)
 
     def alias(self, component: str, alias: str) -> str | None:
@@ -141,8 +146,6 @@ class MlflowStore:
         from mlflow.exceptions import MlflowException
 
         location = self.client.get_model_version_download_uri(model_name(component), version)
-        if location.startswith("models:/"):
-            location = self.client.get_logged_model(location.removeprefix("models:/")).artifact_location
         try:
             path = download_artifacts(f"{location}/data", dst_path=str(folder), tracking_uri=self.settings.tracking)
         except (MlflowException, OSError) as error:
@@ -152,31 +155,40 @@ class MlflowStore:
             raise RegistryError(f"The files of {component} {version} in {location} are not a saved model.")
         return inner[0]
 
-    def _log(self, component: str, folder: Path, run_id: str | None) -> str:
+    def _own_run(self, component: str) -> str:
+        """Make a run for a model that none stands behind: MLflow would look for one at the process's default tracking URI."""
+        home = experiment_id(self.client, EXPERIMENT, self.settings)
+        run_id = self.client.create_run(home, run_name=f"register-{component}").info.run_id
+        self.client.set_terminated(run_id)
+        return run_id
+
+    def _log(self, component: str, folder: Path, run_id: str) -> Any:
         from mlflow import pyfunc
         from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model, ModelSignature
         from mlflow.types import ColSpec, Schema
 
-        home = self.client.get_run(run_id).info.experiment_id if run_id else None
-        home = home or experiment_id(self.client, EXPERIMENT, self.settings)
+        home = self.client.get_run(run_id).info.experiment_id
         logged = self.client.create_logged_model(home, name=component, source_run_id=run_id)
-        with tempfile.TemporaryDirectory() as place:
-            path = Path(place) / "model"
-            pyfunc.save_model(
-                path,
-                loader_module=LOADERS[component],
-                data_path=str(folder.absolute()),
-                mlflow_model=Model(run_id=run_id, model_id=logged.model_id, model_uuid=logged.model_id),
-                signature=ModelSignature(inputs=Schema([ColSpec("string", "prompt")])),
-                input_example=[{"prompt": EXAMPLE}],
-                pip_requirements=[f"modelyard=={installed_version('modelyard')}"],
-            )
-            self.client.log_model_artifacts(logged.model_id, str(path))
+        try:
+            with tempfile.TemporaryDirectory() as place:
+                path = Path(place) / "model"
+                pyfunc.save_model(
+                    path,
+                    loader_module=LOADERS[component],
+                    data_path=str(folder.absolute()),
+                    mlflow_model=Model(run_id=run_id, model_id=logged.model_id, model_uuid=logged.model_id),
+                    signature=ModelSignature(inputs=Schema([ColSpec("string", "prompt")])),
+                    input_example=[{"prompt": EXAMPLE}],
+                    pip_requirements=[_requirement()],
+                )
+                self.client.log_model_artifacts(logged.model_id, str(path))
+        except BaseException:
+            self.client.finalize_logged_model(logged.model_id, "FAILED")
+            raise
         self.client.finalize_logged_model(logged.model_id, "READY")
-        if run_id:
-            self.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-        return logged.model_id
+        self.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        return logged
 
     def _create_registered(self, name: str) -> None:
         from mlflow.exceptions import MlflowException
@@ -207,6 +219,14 @@ class MlflowStore:
 def model_name(component: str) -> str:
     """Return the registered model's name."""
     return f"modelyard-{component}"
+
+
+def _requirement() -> str:
+    """Return what a registered model needs: this release, or no particular one where the package runs from a checkout."""
+    try:
+        return f"modelyard=={installed_version('modelyard')}"
+    except PackageNotFoundError:
+        return "modelyard"
 
 
 def _tag(value: Any) -> str:
