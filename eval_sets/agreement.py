@@ -63,6 +63,11 @@ def sample_for_labelling(rows: Sequence[TaskRow], n: int = SAMPLE, seed: int = S
     return tuple(chosen[i] for i in rng.permutation(n))
 
 
+def blinded(sample: Sequence[TaskRow]) -> dict[str, TaskRow]:
+    """Give each row an id that says nothing about its labels: `q-001`, `q-002` … in the order of the sample."""
+    return {f"q-{number:03}": row for number, row in enumerate(sample, start=1)}
+
+
 def cohens_kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
     """Return (p − e) / (1 − e) (Cohen 1960), or None where both people gave every prompt the same one label.
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
+from eval_sets.cards import CARD, refresh
 from eval_sets.loading import TASKS, documents_version, read_documents, read_tasks
 from eval_sets.manifest import MANIFEST, Manifest, checked_manifest, checksums, folder_of
-from eval_sets.records import Document, TaskSet
+from eval_sets.tally import Counts, document_counts, task_counts
 from modelyard.errors import InvalidEvalSet
-
-CARD: Final = "card.md"
-
-Counts = dict[str, int | dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +25,7 @@ class Contents:
 
 
 def seal(folder: Path | str) -> Manifest:
-    """Write the manifest of a folder as it is now; the file appears whole or not at all.
+    """Write the figures on a folder's card, then its manifest; this appears whole or not at all.
 
     Raises:
         InvalidEvalSet: The set breaks a rule, or has no card.
@@ -40,6 +35,7 @@ def seal(folder: Path | str) -> Manifest:
         raise InvalidEvalSet(
             f"{folder} has no {CARD}: a sealed set says what it is for, how it was made and what its limits are."
         )
+    refresh(folder)
     found = contents(folder)
     manifest = Manifest(kind=found.kind, version=found.version, counts=found.counts, files=checksums(folder))
     partial = folder / f".{MANIFEST}.{os.getpid()}.partial"
@@ -78,31 +74,3 @@ def contents(folder: Path) -> Contents:
         return Contents("tasks", tasks.version, task_counts(tasks))
     documents = read_documents(folder)
     return Contents("documents", documents_version(documents), document_counts(documents))
-
-
-def task_counts(tasks: TaskSet) -> Counts:
-    """Count prompts: in all, checkable ones, facts, and by domain, complexity, language and style."""
-    return {
-        "prompts": len(tasks),
-        "checkable": len(tasks.checkable),
-        "facts": sum(len(row.facts) for row in tasks),
-        "domains": _tally(row.domain for row in tasks),
-        "complexities": _tally(row.complexity for row in tasks),
-        "languages": _tally(row.language for row in tasks),
-        "styles": _tally(style for row in tasks for style in row.style),
-    }
-
-
-def document_counts(documents: Iterable[Document]) -> Counts:
-    """Count documents: in all, words, and by topic and kind."""
-    documents = tuple(documents)
-    return {
-        "documents": len(documents),
-        "words": sum(len(document.text.split()) for document in documents),
-        "topics": _tally(document.topic for document in documents),
-        "kinds": _tally(document.kind for document in documents),
-    }
-
-
-def _tally(labels: Iterable[str]) -> dict[str, int]:
-    return dict(sorted(Counter(labels).items()))
