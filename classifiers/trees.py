@@ -15,6 +15,8 @@ from modelyard.predictors import Trees
 
 FloatArray = npt.NDArray[np.float64]
 
+THREADS_FROM = 2_000_000  # cells, rows × features
+
 
 @dataclass(frozen=True, slots=True)
 class TreeParams:
@@ -85,10 +87,15 @@ def _lightgbm(x: FloatArray, y: FloatArray, params: TreeParams, seed: int, *, ob
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": min(4, os.cpu_count() or 1),
+        "num_threads": threads_for(x.size),
         "verbosity": -1,
     }
     return lightgbm.train(settings, lightgbm.Dataset(x, y), num_boost_round=params.rounds)
+
+
+def threads_for(cells: int) -> int:
+    """Return how many threads to grow trees with: on a small table threads wait for each other longer than they work."""
+    return 1 if cells < THREADS_FROM else min(4, os.cpu_count() or 1)
 
 
 def _hist_params(params: TreeParams, seed: int) -> dict[str, Any]:
