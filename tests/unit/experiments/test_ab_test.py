@@ -31,7 +31,7 @@ def compared(shift: float, noise: float, cost: float, plan: Plan = PLAN) -> Comp
         (-0.005, 0.03, -0.001, "not worse and cheaper"),
         (-0.005, 0.01, 0.0, "worse"),
         (-0.1, 0.1, -0.005, "worse"),
-        (0.0, 1.0, -0.005, "inconclusive"),
+        (-0.05, 1.0, -0.005, "inconclusive"),
         (0.0, 0.0, 0.0, "inconclusive"),
         (0.0, 0.0, -0.001, "not worse and cheaper"),
     ],
