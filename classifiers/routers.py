@@ -299,7 +299,7 @@ def _fractional_logistic(x: Any, y: FloatArray, *, strength: float) -> tuple[Flo
 
 
 def _output_tokens(matrix: OutcomeMatrix) -> FloatArray:
-    from modelyard.outcomes.matrix import DEFAULT_OUTPUT_TOKENS
+    from modelyard.catalog import DEFAULT_OUTPUT_TOKENS
 
     tokens = [column[np.isfinite(column)] / 4.0 for column in matrix.output_chars.T]
     return np.array([float(column.mean()) if len(column) else float(DEFAULT_OUTPUT_TOKENS) for column in tokens])

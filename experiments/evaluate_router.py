@@ -30,8 +30,8 @@ from experiments.router_metrics import (
     summarise,
     undefined,
 )
-from modelyard.catalog import BaseModel, Price
-from modelyard.outcomes import OutcomeMatrix, realised_costs
+from modelyard.catalog import BaseModel, Price, realised_costs
+from modelyard.outcomes import OutcomeMatrix
 from modelyard.routing import LearnedPolicy, RouterModel
 from modelyard.tasks import RuleClassifier
 from modelyard.types import Message

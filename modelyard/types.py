@@ -18,6 +18,14 @@ StepStatus = Literal["ran", "partial", "skipped", "failed"]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 
 
+CHARS_PER_TOKEN = 4
+
+
+def estimate_tokens(chars: float) -> float:
+    """Estimate tokens from a length in characters, four to a token, as long as no upstream has counted them."""
+    return chars / CHARS_PER_TOKEN
+
+
 def new_id(prefix: str) -> str:
     """Return a fresh identifier such as `msg-9f0c…`."""
     return f"{prefix}-{uuid.uuid4().hex}"

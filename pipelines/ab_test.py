@@ -16,9 +16,9 @@ from experiments.policies import NamedPolicy, policy_named, serving_classifier
 from experiments.report import show, write_json
 from experiments.splits import PARTS, rows_in, rows_named
 from experiments.tracking import start
-from modelyard.catalog import BaseModel, Catalog, load_catalog
+from modelyard.catalog import BaseModel, Catalog, load_catalog, realised_costs
 from modelyard.errors import InvalidInput, InvalidTable
-from modelyard.outcomes import OutcomeMatrix, read_outcomes, realised_costs
+from modelyard.outcomes import OutcomeMatrix, read_outcomes
 from modelyard.settings import Settings, current
 from pipelines.evaluate_router import model_names, prices_for
 

@@ -25,9 +25,9 @@ from experiments.splits import PARTS, take_part
 from experiments.studies import StudyPlan
 from experiments.tracking import start
 from experiments.tuning import Tuned, tune
-from modelyard.catalog import load_catalog
+from modelyard.catalog import load_catalog, realised_costs
 from modelyard.errors import InvalidInput
-from modelyard.outcomes import OutcomeMatrix, read_outcomes, realised_costs
+from modelyard.outcomes import OutcomeMatrix, read_outcomes
 from modelyard.registry.champions import COMPONENTS
 from modelyard.settings import current
 from pipelines.ab_test import file_hash

@@ -1,6 +1,18 @@
 """What can be asked for: base models, their prices, and the composites built from them."""
 
+from modelyard.catalog.costs import DEFAULT_OUTPUT_TOKENS, realised_costs
 from modelyard.catalog.loading import load_catalog, load_prices
-from modelyard.catalog.records import BaseModel, Catalog, Composite, Price, estimate_tokens
+from modelyard.catalog.records import BaseModel, Catalog, Composite, Price
+from modelyard.types import estimate_tokens
 
-__all__ = ["BaseModel", "Catalog", "Composite", "Price", "estimate_tokens", "load_catalog", "load_prices"]
+__all__ = [
+    "DEFAULT_OUTPUT_TOKENS",
+    "BaseModel",
+    "Catalog",
+    "Composite",
+    "Price",
+    "estimate_tokens",
+    "load_catalog",
+    "load_prices",
+    "realised_costs",
+]

@@ -11,13 +11,6 @@ from modelyard.errors import UnknownModel
 Kind = Literal["local", "openai", "recorded"]
 LocalMethod = Literal["sentence", "passages"]
 
-CHARS_PER_TOKEN = 4
-
-
-def estimate_tokens(chars: float) -> float:
-    """Estimate tokens from a length in characters, four to a token, as long as no upstream has counted them."""
-    return chars / CHARS_PER_TOKEN
-
 
 @dataclass(frozen=True, slots=True)
 class Price:

@@ -1,6 +1,6 @@
 """The outcome table: one row per prompt × model, the unit of all routing work."""
 
-from modelyard.outcomes.matrix import OutcomeMatrix, realised_costs
+from modelyard.outcomes.matrix import OutcomeMatrix
 from modelyard.outcomes.schema import OPTIONAL, REQUIRED, SCHEMA
 from modelyard.outcomes.table import concat, read_outcomes, validate, write_outcomes
 
@@ -11,7 +11,6 @@ __all__ = [
     "OutcomeMatrix",
     "concat",
     "read_outcomes",
-    "realised_costs",
     "validate",
     "write_outcomes",
 ]

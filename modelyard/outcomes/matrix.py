@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from modelyard.catalog import BaseModel, Price, estimate_tokens
 from modelyard.errors import InvalidTable
+from modelyard.types import estimate_tokens
 
 FloatArray = npt.NDArray[np.float64]
-
-DEFAULT_OUTPUT_TOKENS = 250  # where neither the table nor the catalogue knows how long a model's answers are
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,28 +95,6 @@ class OutcomeMatrix:
     def prompt_tokens(self) -> FloatArray:
         """Estimated tokens of each prompt, shape (n,)."""
         return np.array([estimate_tokens(len(prompt)) for prompt in self.prompts])
-
-
-def realised_costs(matrix: OutcomeMatrix, prices: Mapping[str, Price], known: Mapping[str, BaseModel]) -> FloatArray:
-    """Return what each answer cost in USD, shape (n, m): as recorded, else list price × tokens.
-
-    Tokens are characters / 4 where they were not recorded; an answer of unknown length counts as the model's mean length in this table,
-    else as the catalogue's typical length.
-    """
-    costs = matrix.costs_usd.copy()
-    prompt_tokens = matrix.prompt_tokens
-    for j, name in enumerate(matrix.models):
-        output = estimate_tokens(1) * matrix.output_chars[:, j]
-        typical = known[name].output_tokens if name in known else DEFAULT_OUTPUT_TOKENS
-        fill = float(np.nanmean(output)) if np.isfinite(output).any() else float(typical)
-        price = prices[name]
-        listed = (
-            price.request
-            + (price.input * prompt_tokens + price.output * np.where(np.isnan(output), fill, output)) / 1e6
-        )
-        # A table that prices some of a model's answers and not others would mix two scales: then list prices serve for all.
-        costs[:, j] = costs[:, j] if np.isfinite(costs[:, j]).all() else listed
-    return costs
 
 
 def _response_lengths(
