@@ -96,6 +96,14 @@ def current() -> Settings:
     return read()
 
 
+def calm_threads() -> None:
+    """Keep linear algebra on one thread a process, unless the user chose otherwise; must run before numpy is imported.
+
+    Our matrices are small: several threads wait for each other longer than they work, ten times as long on a busy machine.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def switch_telemetry_off() -> None:
     """Set the variables that keep third parties from reporting home, unless the user set them."""
     for name, value in TELEMETRY_OFF.items():

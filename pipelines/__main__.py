@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from modelyard.errors import ModelyardError
-from modelyard.settings import switch_telemetry_off
+from modelyard.settings import calm_threads, switch_telemetry_off
 
 # Command -> one line of help. The module is the command's name with underscores; it is imported only when it runs.
 COMMANDS = {
@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when it went well, 1 when it ran and the answer is no, 2 for bad input.
     """
     switch_telemetry_off()
+    calm_threads()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print("usage: python -m pipelines COMMAND [options]\n\ncommands:")

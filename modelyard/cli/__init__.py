@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from modelyard.cli import asking, database, doctor, serve
 from modelyard.errors import ModelyardError
-from modelyard.settings import switch_telemetry_off
+from modelyard.settings import calm_threads, switch_telemetry_off
 
 COMMANDS = (serve, asking, database, doctor)
 
@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     args = parser().parse_args(argv)
     switch_telemetry_off()
+    calm_threads()
     try:
         return args.run(args)
     except ModelyardError as error:

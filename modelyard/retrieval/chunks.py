@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from modelyard.catalog.records import CHARS_PER_TOKEN
+from modelyard.types import CHARS_PER_TOKEN
 from modelyard.retrieval.documents import Document
 from modelyard.retrieval.markdown import Block, Span, blocks, sentences
 
