@@ -14,16 +14,16 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
+from classifiers.encoding import EncoderParams, fit_encoder
 from classifiers.linear import fit_linear
 from classifiers.tasks import number_labels
 from classifiers.trees import TreeParams, fit_regression, stack_outputs
-from modelyard.embedding import Lsa, Tfidf
-from modelyard.embedding.tfidf import Analyzer
 from modelyard.errors import InvalidInput
 from modelyard.outcomes import OutcomeMatrix
 from modelyard.predictors import Linear, Platt
 from modelyard.predictors.calibration import logit
 from modelyard.routing.model import FirstStage, Memory, RouterModel
+from modelyard.tasks.learned import Encoded, Encoder
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -38,16 +38,16 @@ class RouterParams:
 
     Attributes:
         kind: `stacked` (trees over the first stage) or `average` (the first stage's mean, for few prompts).
-        min_df, max_terms: Vocabulary: texts a term must stand in, and terms at the most.
         strength: Inverse L2 penalty of the score models; `domain_strength` of the domain model.
+        encoder: How text becomes numbers.
     """
 
     kind: Literal["stacked", "average"] = "stacked"
-    min_df: int = 3
-    max_terms: int = 20_000
-    lsa_dimensions: int = 96
     strength: float = 1.0
     domain_strength: float = 20.0
+    encoder: EncoderParams = field(
+        default_factory=lambda: EncoderParams(min_df=3, max_terms=20_000, lsa_dimensions=96, structure_weight=0.1)
+    )
     trees: TreeParams = field(default_factory=TreeParams)
 
 
@@ -76,7 +76,7 @@ def prepare(matrix: OutcomeMatrix, params: RouterParams, *, folds: int = 5, seed
     """
     _check(matrix, folds)
     first = fit_first_stage(matrix, params, seed=seed)
-    return Prepared(matrix, first, *_out_of_fold_features(matrix, first.lsa, params, folds, seed))
+    return Prepared(matrix, first, *_out_of_fold_features(matrix, first.encoder, params, folds, seed))
 
 
 def train(prepared: Prepared, params: RouterParams, *, seed: int = 0) -> tuple[RouterModel, FloatArray]:
@@ -151,7 +151,7 @@ def select(
 
 
 def choose_cost_weight(
-    predictions: FloatArray, scores: FloatArray, costs: FloatArray, *, tolerance: float = 0.005
+    predictions: FloatArray, scores: FloatArray, costs: FloatArray, *, tolerance: float = 0.0
 ) -> float:
     """Return the largest λ whose choices score within `tolerance` of the best λ's, on out-of-fold predictions.
 
@@ -182,16 +182,14 @@ def cost_weights(predictions: FloatArray, costs: FloatArray, *, points: int = 64
 
 def fit_first_stage(matrix: OutcomeMatrix, params: RouterParams, *, seed: int = 0) -> FirstStage:
     """Fit everything that reads text."""
-    tfidf = Tfidf.fit(matrix.prompts, analyzer=Analyzer(2), min_df=params.min_df, max_terms=params.max_terms)
-    sparse = tfidf.matrix(matrix.prompts)
-    lsa = Lsa.fit(tfidf, matrix.prompts, dimensions=params.lsa_dimensions, seed=seed)
-    domains, priors = _fit_domains(matrix, sparse, params)
+    encoder = fit_encoder(matrix.prompts, params.encoder, seed=seed)
+    encoded = encoder.many(matrix.prompts)
+    domains, priors = _fit_domains(matrix, encoded, params)
     keep = np.arange(len(matrix))
     if len(keep) > MEMORY:
         keep = np.sort(np.random.default_rng(seed).choice(len(keep), MEMORY, replace=False))
-    embeddings = np.stack([lsa.project(tfidf.vector(matrix.prompts[i])) for i in keep])
-    memory = Memory(embeddings.astype(np.float32), matrix.scores[keep].astype(np.float32))
-    return FirstStage(lsa, domains, priors, _fit_scores(matrix, sparse, params), memory)
+    memory = Memory(encoded.lsa[keep], matrix.scores[keep].astype(np.float32))
+    return FirstStage(encoder, domains, priors, _fit_scores(matrix, encoded, params), memory)
 
 
 def fit_platt(raw: FloatArray, scores: FloatArray) -> Platt:
@@ -215,21 +213,19 @@ def _check(matrix: OutcomeMatrix, needed: int) -> None:
 
 
 def _out_of_fold_features(
-    matrix: OutcomeMatrix, lsa: Lsa, params: RouterParams, folds: int, seed: int
+    matrix: OutcomeMatrix, encoder: Encoder, params: RouterParams, folds: int, seed: int
 ) -> tuple[FloatArray, IntArray]:
     fold_of = np.zeros(len(matrix), dtype=np.int64)
     rows: dict[int, FloatArray] = {}
-    # LSA axes differ between refits, so the embedding must come from one projection for trees to split on it. It is learned from texts
-    # alone: no score leaks through it.
+    # Scaling and LSA axes differ between refits, so these features must come from one encoder for trees to split on them. It is learned
+    # from texts alone: no score leaks through it.
     for fold, (train_rows, held) in enumerate(KFold(folds, shuffle=True, random_state=seed + 1).split(fold_of)):
         fold_of[held] = fold
         stage = fit_first_stage(matrix.take(train_rows), params, seed=seed)
         for i in held:
-            features = stage.features(matrix.prompts[i])
-            embedding = lsa.project(lsa.tfidf.vector(matrix.prompts[i]))
-            rows[int(i)] = np.concatenate(
-                [features[: len(features) - stage.lsa.dimensions], embedding.astype(np.float64)]
-            )
+            first = stage.features(matrix.prompts[i])[: 3 * len(matrix.models)]
+            _, embedding, dense = encoder.one(matrix.prompts[i])
+            rows[int(i)] = np.concatenate([first, dense, embedding.astype(np.float64)])
     return np.stack([rows[i] for i in range(len(matrix))]), fold_of
 
 
@@ -259,13 +255,13 @@ def _fit_trees(features: FloatArray, scores: FloatArray, params: RouterParams, s
     return stack_outputs(parts)
 
 
-def _fit_domains(matrix: OutcomeMatrix, sparse: Any, params: RouterParams) -> tuple[Linear, FloatArray]:
+def _fit_domains(matrix: OutcomeMatrix, encoded: Encoded, params: RouterParams) -> tuple[Linear, FloatArray]:
     overall = np.nanmean(matrix.scores, axis=0)
-    none = np.zeros((len(matrix), 0))
+    terms, dense = encoded.terms, encoded.dense.shape[1]
     if len(set(matrix.domains)) < 2:
-        return Linear(np.zeros((sparse.shape[1], 1), dtype=np.float32), np.zeros((0, 1)), np.zeros(1)), overall[None, :]
+        return Linear(np.zeros((terms, 1), dtype=np.float32), np.zeros((dense, 1)), np.zeros(1)), overall[None, :]
     classes, labels = number_labels(matrix.domains, "domain")
-    domains = fit_linear(sparse, none, labels, len(classes), strength=params.domain_strength)
+    domains = fit_linear(encoded.sparse, encoded.dense, labels, len(classes), strength=params.domain_strength)
     known = ~np.isnan(matrix.scores)
     filled = np.where(known, matrix.scores, 0.0)
     members = np.eye(len(classes))[labels]
@@ -273,13 +269,16 @@ def _fit_domains(matrix: OutcomeMatrix, sparse: Any, params: RouterParams) -> tu
     return domains, priors
 
 
-def _fit_scores(matrix: OutcomeMatrix, sparse: Any, params: RouterParams) -> Linear:
-    weights = np.zeros((sparse.shape[1], len(matrix.models)), dtype=np.float32)
-    bias = np.zeros(len(matrix.models))
+def _fit_scores(matrix: OutcomeMatrix, encoded: Encoded, params: RouterParams) -> Linear:
+    from scipy.sparse import csr_matrix, hstack
+
+    x: Any = hstack([encoded.sparse, csr_matrix(encoded.dense)]).tocsr()
+    weights, bias = np.zeros((x.shape[1], len(matrix.models))), np.zeros(len(matrix.models))
     for j in range(len(matrix.models)):
         known = np.flatnonzero(~np.isnan(matrix.scores[:, j]))
-        weights[:, j], bias[j] = _fractional_logistic(sparse[known], matrix.scores[known, j], strength=params.strength)
-    return Linear(weights, np.zeros((0, len(matrix.models))), bias)
+        weights[:, j], bias[j] = _fractional_logistic(x[known], matrix.scores[known, j], strength=params.strength)
+    terms = encoded.terms
+    return Linear(weights[:terms].astype(np.float32), weights[terms:], bias)
 
 
 def _fractional_logistic(x: Any, y: FloatArray, *, strength: float) -> tuple[FloatArray, float]:

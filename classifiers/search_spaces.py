@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Final
 
 from classifiers.routers import RouterParams
 from classifiers.tasks import TaskParams
-from classifiers.trees import TreeParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,12 @@ CHARS: Final[Mapping[str, tuple[int, int] | None]] = {"none": None, "2-4": (2, 4
 
 TASK_SPACE: Final[Space] = {
     "kind": Choice(("linear", "trees", "blend")),
-    "chars": Choice(tuple(CHARS)),
-    "max_terms": Whole(4_000, 40_000, log=True),
-    "lsa_dimensions": Whole(24, 128),
-    "strength": Real(0.3, 100.0, log=True),
-    "dense_weight": Real(0.05, 1.0, log=True),
+    "encoder.chars": Choice(tuple(CHARS)),
+    "encoder.max_terms": Whole(4_000, 40_000, log=True),
+    "encoder.lsa_dimensions": Whole(24, 128),
+    "encoder.structure_weight": Real(0.02, 0.5, log=True),
+    "encoder.keyword_weight": Real(0.1, 1.0, log=True),
+    "strength": Real(0.3, 30.0, log=True),
     "mix": Real(0.2, 0.9),
     "trees.rounds": Whole(30, 120),
     "trees.learning_rate": Real(0.03, 0.2, log=True),
@@ -56,9 +57,11 @@ TASK_SPACE: Final[Space] = {
 
 ROUTER_SPACE: Final[Space] = {
     "kind": Choice(("stacked", "average")),
-    "min_df": Whole(1, 6),
-    "max_terms": Whole(4_000, 40_000, log=True),
-    "lsa_dimensions": Whole(32, 160),
+    "encoder.min_df": Whole(1, 6),
+    "encoder.max_terms": Whole(4_000, 40_000, log=True),
+    "encoder.lsa_dimensions": Whole(32, 160),
+    "encoder.structure_weight": Real(0.02, 0.5, log=True),
+    "encoder.keyword_weight": Real(0.05, 0.5, log=True),
     "strength": Real(0.1, 10.0, log=True),
     "domain_strength": Real(2.0, 100.0, log=True),
     "trees.rounds": Whole(40, 240),
@@ -71,34 +74,37 @@ ROUTER_SPACE: Final[Space] = {
 
 def task_params(values: Mapping[str, Any]) -> TaskParams:
     """Return the record that values of `TASK_SPACE` stand for."""
-    own, trees = _split(values)
-    return replace(TaskParams(), **own | {"chars": CHARS[own["chars"]]}, trees=replace(TaskParams().trees, **trees))
+    return _fill(TaskParams(), values)
 
 
 def task_values(params: TaskParams) -> dict[str, Any]:
     """Return the values of `TASK_SPACE` that stand for a record: where a search begins."""
-    chars = next((name for name, lengths in CHARS.items() if lengths == params.chars), "none")
-    return _values(TASK_SPACE, params, params.trees) | {"chars": chars}
+    return _values(TASK_SPACE, params)
 
 
 def router_params(values: Mapping[str, Any]) -> RouterParams:
     """Return the record that values of `ROUTER_SPACE` stand for."""
-    own, trees = _split(values)
-    return replace(RouterParams(), **own, trees=replace(RouterParams().trees, **trees))
+    return _fill(RouterParams(), values)
 
 
 def router_values(params: RouterParams) -> dict[str, Any]:
     """Return the values of `ROUTER_SPACE` that stand for a record."""
-    return _values(ROUTER_SPACE, params, params.trees)
+    return _values(ROUTER_SPACE, params)
 
 
-def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    trees = {name.removeprefix("trees."): value for name, value in values.items() if name.startswith("trees.")}
-    return {name: value for name, value in values.items() if not name.startswith("trees.")}, trees
+def _fill(params: Any, values: Mapping[str, Any]) -> Any:
+    """Set values by dotted names: `trees.rounds` is the field `rounds` of the record `trees`."""
+    own: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        record, _, field = name.rpartition(".")
+        (inner.setdefault(record, {}) if record else own)[field] = CHARS[value] if field == "chars" else value
+    return replace(
+        params, **own, **{record: replace(getattr(params, record), **found) for record, found in inner.items()}
+    )
 
 
-def _values(space: Space, params: Any, trees: TreeParams) -> dict[str, Any]:
-    return {
-        name: getattr(trees, name.removeprefix("trees.")) if name.startswith("trees.") else getattr(params, name)
-        for name in space
-    }
+def _values(space: Space, params: Any) -> dict[str, Any]:
+    values = {name: attrgetter(name)(params) for name in space}
+    by_lengths = {lengths: name for name, lengths in CHARS.items()}
+    return {name: by_lengths.get(value, "none") if name.endswith("chars") else value for name, value in values.items()}

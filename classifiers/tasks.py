@@ -11,13 +11,12 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from sklearn.model_selection import StratifiedKFold
 
+from classifiers.encoding import EncoderParams, fit_encoder
 from classifiers.linear import fit_linear
 from classifiers.trees import TreeParams, fit_classes
-from modelyard.embedding import Lsa, Tfidf
-from modelyard.embedding.tfidf import Analyzer
 from modelyard.errors import InvalidInput
 from modelyard.predictors import softmax
-from modelyard.tasks.learned import Encoded, Encoder, Head, LearnedClassifier, dense_features
+from modelyard.tasks.learned import Encoded, Head, LearnedClassifier
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -30,28 +29,23 @@ class TaskParams:
     Attributes:
         kind: `linear` (logistic regression on text, structure and keywords), `trees` (boosted trees on LSA, structure and keywords) or
             `blend` of their scores, with weight `mix` for the linear one.
-        chars: Lengths of character n-grams inside words, None for words only.
         strength: Inverse L2 penalty of the linear model.
-        dense_weight: Scale of the dense features beside the unit-length text vector, for the linear model.
+        encoder: How text becomes numbers.
     """
 
     kind: Literal["linear", "trees", "blend"] = "linear"
-    chars: tuple[int, int] | None = (2, 5)
-    max_terms: int = 30_000
-    lsa_dimensions: int = 64
-    strength: float = 10.0
-    dense_weight: float = 0.25
-    mix: float = 0.6
+    strength: float = 3.0
+    mix: float = 0.5
+    encoder: EncoderParams = field(default_factory=EncoderParams)
     trees: TreeParams = field(
         default_factory=lambda: TreeParams(rounds=60, learning_rate=0.08, leaves=8, depth=4, min_leaf=8, l2=1.0)
     )
 
 
 CANDIDATES: Mapping[str, TaskParams] = {
-    "logistic-words": TaskParams(chars=None),
-    "logistic-words-chars": TaskParams(),
-    "lightgbm-lsa": TaskParams(kind="trees", chars=None),
-    "blend": TaskParams(kind="blend"),
+    "logistic": TaskParams(encoder=EncoderParams(chars=(2, 5))),
+    "lightgbm": TaskParams(kind="trees"),
+    "blend": TaskParams(kind="blend", encoder=EncoderParams(chars=(2, 5))),
 }
 
 
@@ -73,16 +67,6 @@ class OutOfFold:
     def log_loss(self) -> float:
         """Mean negative log probability of the true class."""
         return _log_loss(self.probabilities, self.labels)
-
-
-def fit_encoder(texts: Sequence[str], params: TaskParams, *, seed: int = 0) -> Encoder:
-    """Learn vocabulary, LSA projection and scaling from texts alone."""
-    tfidf = Tfidf.fit(texts, analyzer=Analyzer(2, params.chars), min_df=2, max_terms=params.max_terms)
-    dense = np.stack([dense_features(text) for text in texts])
-    scale = dense.std(axis=0)
-    # A feature that never varies must stay silent at prediction time, whatever its value there.
-    scale = np.where(scale > 1e-9, scale, np.inf) / params.dense_weight
-    return Encoder(Lsa.fit(tfidf, texts, dimensions=params.lsa_dimensions, seed=seed), dense.mean(axis=0), scale)
 
 
 def fit_head(
@@ -120,7 +104,7 @@ def cross_validate(
     for fold, (rest, held) in enumerate(_folds(first, folds, seed)):
         fold_of[held] = fold
         known = [str(texts[i]) for i in rest]
-        encoder = fit_encoder(known, params, seed=seed)
+        encoder = fit_encoder(known, params.encoder, seed=seed)
         seen, unseen = encoder.many(known), encoder.many([str(texts[i]) for i in held])
         for name, (classes, y) in numbered.items():
             logits[name][held] = fit_head(seen, y[rest], classes, params, seed=seed).logits(unseen)
@@ -134,7 +118,7 @@ def train(
     texts: Sequence[str], params: TaskParams, pooled: Mapping[str, OutOfFold], *, seed: int = 0
 ) -> LearnedClassifier:
     """Fit on everything; labels and temperatures come from the cross-validation of the same texts."""
-    encoder = fit_encoder(texts, params, seed=seed)
+    encoder = fit_encoder(texts, params.encoder, seed=seed)
     encoded = encoder.many(texts)
     heads = {
         name: fit_head(encoded, found.labels, found.classes, params, seed=seed, temperature=found.temperature)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from classifiers.encoding import EncoderParams
 from classifiers.tasks import OutOfFold, TaskParams, cross_validate
 from classifiers.trees import TreeParams
 from experiments.ab_report import log_comparison, log_plan
@@ -64,9 +65,11 @@ def params_of(about: Mapping[str, Any], version: str) -> TaskParams:
     """
     try:
         facts = dict(about["params"])
-        chars = facts.pop("chars")
+        encoder = dict(facts.pop("encoder"))
+        chars = encoder.pop("chars")
+        lengths = None if chars is None else (chars[0], chars[1])
         trees = TreeParams(**facts.pop("trees"))
-        return replace(TaskParams(), **facts, chars=None if chars is None else (chars[0], chars[1]), trees=trees)
+        return replace(TaskParams(), **facts, encoder=EncoderParams(**encoder, chars=lengths), trees=trees)
     except (KeyError, TypeError) as error:
         raise CorruptModel(f"The manifest of classifier {version} names no recipe of this release: {error}.") from None
 

@@ -18,11 +18,11 @@ from modelyard.outcomes import OutcomeMatrix
 
 Part = Literal["all", "train", "test"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
-TEST_SHARE: Final = 0.3
+TEST_SHARE: Final = 0.4
 
 
 def part_of(prompt_id: str) -> str:
-    """Return `test` for about 30 % of all ids, else `train`."""
+    """Return `test` for about 40 % of all ids, else `train`."""
     number = int.from_bytes(hashlib.sha256(prompt_id.encode()).digest()[:8], "big")
     return "test" if number < TEST_SHARE * 2**64 else "train"
 

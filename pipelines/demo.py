@@ -48,7 +48,7 @@ _Result = TypeVar("_Result")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("--prompt", default=PROMPT, help="the prompt to answer at the end")
-    parser.add_argument("--trials", type=int, default=6, help="trials of each Optuna study (default: 6)")
+    parser.add_argument("--trials", type=int, default=3, help="trials of each Optuna study (default: 3)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the report here, too")
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from modelyard.types import CHARS_PER_TOKEN
 from modelyard.retrieval.documents import Document
 from modelyard.retrieval.markdown import Block, Span, blocks, sentences
+from modelyard.types import CHARS_PER_TOKEN
 
 TARGET = 120 * CHARS_PER_TOKEN  # characters; from here on a passage ends with the block
 LONGEST = 180 * CHARS_PER_TOKEN  # characters; a passage that would pass this ends with the sentence

@@ -5,7 +5,7 @@ Notation:
 
 First stage, each of shape (m,):
     prior       Σ_d P(d | text) · mean score of each model in domain d     (predicted-domain prior)
-    linear      σ(text · W + b), a logistic regression per model
+    linear      σ(text · W + features · U + b), a logistic regression per model
     neighbours  kernel-weighted mean score of the `NEIGHBOURS` nearest remembered prompts in LSA space
 Second stage: boosted trees over the first stage, the structure of the text and its LSA embedding predict the difficulty of the prompt
 (shared by all models) and each model's advantage over it; calibrated per model. Without trees the first stage's mean serves.
@@ -19,18 +19,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.embedding import Lsa
 from modelyard.errors import CorruptModel
 from modelyard.predictors import Artifact, Linear, Platt, State, Trees, join, part, sigmoid, softmax
-from modelyard.tasks.features import structure
+from modelyard.tasks.learned import Encoder
 
 FloatArray = npt.NDArray[np.float64]
 
 KIND = "router"
 NEIGHBOURS = 40
 SHARPNESS = 8.0  # a neighbour's weight is exp(SHARPNESS · cosine)
-
-_NO_DENSE = np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +54,20 @@ class Memory:
 class FirstStage:
     """Everything of the router that reads text."""
 
-    lsa: Lsa
+    encoder: Encoder
     domains: Linear
     priors: FloatArray  # (D, m)
     linear: Linear
     memory: Memory
 
     def features(self, text: str) -> FloatArray:
-        """Return prior, linear, neighbours, structure and embedding, shape (3m + 28 + k,)."""
-        vector = self.lsa.tfidf.vector(text)
-        embedding = self.lsa.project(vector)
-        prior = softmax(self.domains.one(vector, _NO_DENSE)) @ self.priors
-        linear = sigmoid(self.linear.one(vector, _NO_DENSE))
-        parts = [prior, linear, self.memory.recall(embedding, prior), structure(text), embedding.astype(np.float64)]
-        return np.concatenate(parts)
+        """Return prior, linear, neighbours, structure with keywords, and embedding, shape (3m + F + k,)."""
+        vector, embedding, dense = self.encoder.one(text)
+        prior = softmax(self.domains.one(vector, dense)) @ self.priors
+        linear = sigmoid(self.linear.one(vector, dense))
+        return np.concatenate(
+            [prior, linear, self.memory.recall(embedding, prior), dense, embedding.astype(np.float64)]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +115,7 @@ class RouterModel:
         memory = {"embeddings": first.memory.embeddings, "scores": first.memory.scores, "priors": first.priors}
         states: dict[str, State] = {
             "router": (facts, arrays),
-            "lsa": first.lsa.state(),
+            "encoder": first.encoder.state(),
             "domains": first.domains.state(),
             "linear": first.linear.state(),
             "memory": ({}, memory),
@@ -140,7 +137,7 @@ class RouterModel:
             facts, arrays = part(state, "router")
             memory = part(state, "memory")[1]
             first = FirstStage(
-                Lsa.from_state(*part(state, "lsa")),
+                Encoder.from_state(part(state, "encoder")),
                 Linear.from_state(*part(state, "domains")),
                 memory["priors"],
                 Linear.from_state(*part(state, "linear")),

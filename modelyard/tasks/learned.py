@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from modelyard.embedding import Lsa, SparseVector
 from modelyard.errors import CorruptModel
 from modelyard.predictors import Artifact, Linear, State, Trees, join, part, softmax
 from modelyard.tasks.features import FEATURES, structure
-from modelyard.tasks.rules import DOMAINS, RuleClassifier, keyword_scores
+from modelyard.tasks.rules import COMPLEXITIES, DOMAINS, RuleClassifier, complexity_scores, keyword_scores
 from modelyard.types import Message, Task
 
 if TYPE_CHECKING:
@@ -30,12 +31,20 @@ FloatArray = npt.NDArray[np.float64]
 KIND = "classifier"
 
 
+@lru_cache(maxsize=20_000)
 def dense_features(text: str) -> FloatArray:
-    """Return structure and keyword scores, shape (D,)."""
-    return np.concatenate([structure(text), keyword_scores(text)])
+    """Return structure, keyword scores and the rules' complexity scores, shape (D,); do not write into it, it is shared."""
+    shape = structure(text)
+    return np.concatenate(
+        [shape, keyword_scores(text), complexity_scores(dict(zip(FEATURES, shape.tolist(), strict=True)))]
+    )
 
 
-DENSE_NAMES = (*FEATURES, *(f"keywords_{domain}" for domain in DOMAINS))
+DENSE_NAMES = (
+    *FEATURES,
+    *(f"keywords_{domain}" for domain in DOMAINS),
+    *(f"rules_{complexity}" for complexity in COMPLEXITIES),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,12 @@ class Encoded:
     sparse: csr_matrix
     lsa: npt.NDArray[np.float32]
     dense: FloatArray
+
+    @property
+    def terms(self) -> int:
+        """Number of text terms, V."""
+        shape: Any = self.sparse.shape
+        return int(shape[1])
 
 
 class Encoder:

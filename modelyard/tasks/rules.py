@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +57,7 @@ class RuleClassifier:
             scores[DOMAINS.index("debugging")] += 1.0
         scores += [_PRIOR.get(domain, 0.0) for domain in DOMAINS]
         domains = softmax(_SHARPNESS * scores)
-        complexities = softmax(_complexity_scores(features))
+        complexities = softmax(complexity_scores(features))
         domain, complexity = DOMAINS[int(domains.argmax())], COMPLEXITIES[int(complexities.argmax())]
         return Task(
             domain=domain,
@@ -69,7 +70,8 @@ class RuleClassifier:
         )
 
 
-def _complexity_scores(features: dict[str, float]) -> npt.NDArray[np.float64]:
+def complexity_scores(features: Mapping[str, float]) -> npt.NDArray[np.float64]:
+    """Return a score for each of `COMPLEXITIES`, of the features by name."""
     weight = (
         0.9 * (features["log_words"] - np.log1p(25))
         + 0.8 * features["design"]
