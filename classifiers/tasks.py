@@ -35,7 +35,7 @@ class TaskParams:
 
     kind: Literal["linear", "trees", "blend"] = "linear"
     strength: float = 3.0
-    mix: float = 0.5
+    mix: float = 0.7
     encoder: EncoderParams = field(default_factory=EncoderParams)
     trees: TreeParams = field(
         default_factory=lambda: TreeParams(rounds=60, learning_rate=0.08, leaves=8, depth=4, min_leaf=8, l2=1.0)
