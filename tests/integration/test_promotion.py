@@ -43,7 +43,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     def make(seed: int) -> Path:
         path = folder / f"classifier-{seed}"
         if not path.exists():
-            params = TaskParams(chars=None, strength=float(seed))
+            params = TaskParams(strength=float(seed))
             classifier = train(texts, params, cross_validate(texts, {"domain": [*PROMPTS] * 30}, params, folds=2))
             write_artifact(path, "classifier", classifier.state(), {"seed": seed})
         return path

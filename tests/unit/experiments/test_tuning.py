@@ -138,6 +138,6 @@ def test_history_figure_has_every_trial(tracker: Tracker) -> None:
 def test_trials_in_other_processes(tracker: Tracker) -> None:
     texts = tuple(f"{word} number {i}" for i in range(20) for word in ("sum", "style"))
     objective = TaskObjective(texts, {"domain": ("maths", "css") * 20}, folds=2)
-    space: Space = {"chars": Choice(("none",)), "strength": Real(0.1, 10.0, log=True)}
-    plan = StudyPlan("pool", "log_loss", "minimize", 3, {"chars": "none", "strength": 1.0}, workers=2)
+    space: Space = {"encoder.chars": Choice(("none",)), "strength": Real(0.1, 10.0, log=True)}
+    plan = StudyPlan("pool", "log_loss", "minimize", 3, {"encoder.chars": "none", "strength": 1.0}, workers=2)
     assert len(tune(objective, space, plan, tracker).history) == 3
