@@ -11,7 +11,7 @@ SHELL := /bin/sh
 UV := .tools/bin/uv
 PY := .venv/bin/python
 READY := .venv/.ready
-PORT ?= 8080
+PORT ?= 8000
 DASHBOARDS_PORT ?= 8501
 MLFLOW_PORT ?= 5000
 
@@ -52,7 +52,7 @@ check: $(READY) ## format, lint, types, import contracts, fast tests
 	@.venv/bin/lint-imports
 	@$(PY) -m pytest -n auto --maxprocesses 8 -m "not slow and not browser"
 
-serve: $(READY) ## serve the OpenAI-compatible API (PORT=8080)
+serve: $(READY) ## serve the OpenAI-compatible API (PORT=8000)
 	@.venv/bin/modelyard serve --port $(PORT)
 
 dashboards: $(READY) ## open the Streamlit dashboards (DASHBOARDS_PORT=8501)

@@ -12,7 +12,7 @@ from dashboards import tables
 from dashboards.report import Estimate, Policy, Retrieval
 
 CHAMPION, OTHERS = "#1f5fa8", "#6b7280"  # both at least 4.5:1 on white
-ROW_PX = 30
+ROW_PX, AXIS_PX = 32, 60  # Streamlit fits the axis into the height
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def _dots(rows: Mapping[str, Estimate], strong: Sequence[str], title: str, domai
     scale = alt.Scale(zero=True) if domain is None else alt.Scale(domain=list(domain))
     color = alt.condition("datum.strong", alt.value(CHAMPION), alt.value(OTHERS))
     base = alt.Chart(data).encode(
-        y=alt.Y("name:N", sort=list(rows), title=None, axis=alt.Axis(labelLimit=240)),
+        y=alt.Y("name:N", sort=list(rows), title=None, axis=alt.Axis(labelLimit=240, labelOverlap=False)),
         tooltip=[
             alt.Tooltip("name:N", title="Row"),
             alt.Tooltip("value:Q", title=title, format=".4f"),
@@ -64,9 +64,12 @@ def _dots(rows: Mapping[str, Estimate], strong: Sequence[str], title: str, domai
             alt.Tooltip("high:Q", title="95 % to", format=".4f"),
         ],
     )
-    line = base.mark_rule(strokeWidth=3).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q", color=color)
+    axis = alt.Axis(tickCount=5)
+    line = base.mark_rule(strokeWidth=3).encode(
+        x=alt.X("low:Q", title=title, scale=scale, axis=axis), x2="high:Q", color=color
+    )
     dot = base.mark_circle(size=110, opacity=1).encode(x=alt.X("value:Q", title=title, scale=scale), color=color)
-    picture = alt.layer(line, dot, height=ROW_PX * max(len(data), 1) + 20)
+    picture = alt.layer(line, dot, height=ROW_PX * max(len(data), 1) + AXIS_PX)
     return Chart(picture, _sentence(rows, title))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from modelyard.errors import InvalidInput
+from modelyard.registry.verdict import Verdict
 
 DEMO_REPORT = Path("reports") / "demo.json"
 
@@ -22,6 +23,10 @@ class Estimate(_Record):
     value: float | None
     ci95: tuple[float, float] | None = None
     reason: str | None = None
+
+
+def _as_verdict(facts: Any) -> Verdict:
+    return Verdict.from_json(facts, "the verdict")
 
 
 def _as_estimate(value: Any) -> Any:
@@ -42,11 +47,11 @@ class Policy(_Record):
 
 
 class Router(_Record):
-    """The policies side by side; `margin` is the loss in score that counts as not worse, set before the run."""
+    """The policies side by side on `n` test prompts, and what the comparison concluded about the newest router."""
 
     policies: tuple[Policy, ...]
-    margin: float
-    verdict: dict[str, Any] = Field(default_factory=dict)
+    n: int
+    verdict: Annotated[Verdict, BeforeValidator(_as_verdict)]
 
 
 class LabelScores(_Record):

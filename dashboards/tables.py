@@ -60,7 +60,7 @@ def retrieval(scores: Retrieval) -> pd.DataFrame:
 
 
 def run_costs(rows: Sequence[ModelCost]) -> pd.DataFrame:
-    """What each model cost in the A/B run."""
+    """What each model cost in the experiment."""
     return _frame(
         "Model",
         {row.model: {"Prompts": f"{row.requests:,}", "USD": money(row.cost_usd)} for row in rows},

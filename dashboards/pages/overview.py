@@ -45,6 +45,8 @@ def _served(settings: Settings) -> tuple[queries.ServedCost, ...]:
 def _performance(report: DemoReport) -> None:
     st.header("Model performance", anchor=False)
     st.subheader("Router: champion against baselines", anchor=False)
+    st.text(report.router.verdict.sentence)
+    st.markdown(f"Every policy on the same {report.router.n:,} test prompts:")
     rows = tables.ranked(report.router.policies)
     st.table(tables.policies(rows))
     left, right = st.columns(2)
@@ -70,16 +72,16 @@ def _retrieval(report: DemoReport) -> None:
 
 def _cost(report: DemoReport | None, settings: Settings) -> None:
     st.header("Cost", anchor=False)
-    left, right = st.columns(2)
-    with left:
-        st.subheader("In the A/B run", anchor=False)
-        if report is None or not report.cost.by_model:
-            st.markdown(f"Nothing yet: `{COMMAND}` runs one.")
-        else:
-            st.table(tables.run_costs(report.cost.by_model))
-    with right:
-        st.subheader("While serving", anchor=False)
-        _served_cost(settings)
+    st.subheader("Of the experiment", anchor=False)
+    if report is None or not report.cost.by_model:
+        st.markdown(f"Nothing yet: `{COMMAND}` runs one.")
+    else:
+        st.markdown(
+            "What each base model cost to answer the eval set; the A/B test compares policies on these answers."
+        )
+        st.table(tables.run_costs(report.cost.by_model))
+    st.subheader("Of serving", anchor=False)
+    _served_cost(settings)
 
 
 def _served_cost(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import socket
@@ -17,7 +18,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from modelyard.settings import Settings
-from tests.unit.dashboards.sample import demo_report, serve_answers, write_report
+from tests.unit.dashboards.sample import VERDICT, demo_report, serve_answers, write_report
 
 ROOT = Path(__file__).parents[2]
 STARTS_IN_S = 90
@@ -58,13 +59,14 @@ def test_reviewer_reads_performance_retrieval_and_cost(settings: Settings, start
     policies = table(page, "Policy")
     expect(policies).to_contain_text("champion", timeout=DRAWS_IN_MS)
     assert rows(policies)[0] == ["learned", "champion", "0.655", "0.615 to 0.695", "0.0312", "0.0281 to 0.0343"]
-    assert [row[0] for row in rows(policies)] == ["learned", "best single model", "cheapest"]
+    assert [row[0] for row in rows(policies)] == ["learned", "static:local-md", "cheapest"]
     assert rows(table(page, "Label"))[0] == ["domain", "0.812", "0.830", "0.031", "0.021", "0.093"]
     assert rows(table(page, "Among the first")) == [
         ["1", "0.571", "0.531 to 0.611"],
         ["5", "0.823", "0.783 to 0.863"],
         ["10", "0.900", "0.860 to 0.940"],
     ]
+    expect(page.get_by_text(VERDICT.sentence)).to_be_visible()
     expect(page.get_by_text("over 204 questions")).to_be_visible()
     assert rows(table(page, "Model", "Prompts")) == [["local-sm", "240", "0.002400"], ["local-md", "120", "0.006100"]]
     assert rows(table(page, "Model", "Requests"))[1] == ["local-sm", "2", "200", "40", "0.003000", "20", "29"]
@@ -87,11 +89,11 @@ def test_headings_go_down_one_level_at_a_time(settings: Settings, start: Start, 
 
     page.goto(start(settings))
 
-    expect(page.get_by_role("heading", name="While serving")).to_be_visible(timeout=DRAWS_IN_MS)
+    expect(page.get_by_role("heading", name="Of serving")).to_be_visible(timeout=DRAWS_IN_MS)
     levels = [int(tag[1]) for tag in page.eval_on_selector_all("h1, h2, h3, h4", "all => all.map(e => e.tagName)")]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
 
 
 def test_empty_home_says_which_command_fills_the_page(settings: Settings, start: Start, page: Page):

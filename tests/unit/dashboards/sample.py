@@ -5,9 +5,26 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from modelyard.registry.verdict import Difference, Verdict
 from modelyard.settings import Settings
 from modelyard.storage import Database, record_answer
 from modelyard.types import Answer, Candidate, Message, Route, Task, Usage, Versions
+
+VERDICT = Verdict(
+    component="router",
+    challenger="learned",
+    challenger_version="2",
+    against="static:local-md",
+    against_version=None,
+    metric="score",
+    score=Difference(0.057, 0.021, 0.093),
+    cost=Difference(-0.0000188, -0.00002, -0.00001),
+    margin=0.02,
+    n=112,
+    data="9cf4dc2c03ce",
+    run_id="run-1",
+    outcome="better",
+)
 
 
 def estimate(value: float, spread: float = 0.04) -> dict[str, Any]:
@@ -27,10 +44,11 @@ def demo_report() -> dict[str, Any]:
             "policies": [
                 policy("cheapest", "baseline", 0.412, 0.01),
                 policy("learned", "champion", 0.655, 0.0312),
-                policy("best single model", "baseline", 0.598, 0.05),
+                policy("static:local-md", "baseline", 0.598, 0.05),
             ],
-            "verdict": {},
-            "margin": 0.02,
+            "verdict": VERDICT.to_json(),
+            "margin": VERDICT.margin,
+            "n": VERDICT.n,
         },
         "classifier": {
             "domain": {"macro_f1": 0.812, "accuracy": 0.83, "ece": 0.031},

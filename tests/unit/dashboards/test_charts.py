@@ -18,9 +18,9 @@ def test_chart_marks_the_champion_and_keeps_the_tables_order():
     assert {row["name"]: row["strong"] for row in rows} == {
         "cheapest": False,
         "learned": True,
-        "best single model": False,
+        "static:local-md": False,
     }
-    assert spec["layer"][0]["encoding"]["y"]["sort"] == ["cheapest", "learned", "best single model"]
+    assert spec["layer"][0]["encoding"]["y"]["sort"] == ["cheapest", "learned", "static:local-md"]
 
 
 def test_row_without_a_value_is_said_but_not_drawn():

@@ -59,3 +59,12 @@ def test_half_a_report_is_refused(settings: Settings):
 
     with pytest.raises(InvalidInput, match=r"demo\.json cannot be read: the file as a whole: Invalid JSON"):
         read_report(settings.home)
+
+
+def test_verdict_that_contradicts_its_figures_is_refused(settings: Settings):
+    report = demo_report()
+    report["router"]["verdict"]["outcome"] = "worse"
+    write_report(settings, report)
+
+    with pytest.raises(InvalidInput, match=r"router\.verdict: .*says 'worse', but its figures say 'better'"):
+        read_report(settings.home)

@@ -15,7 +15,7 @@ def read(changes: dict[str, Any] | None = None) -> DemoReport:
 def test_champion_stands_above_the_baselines_which_go_by_score():
     table = tables.policies(read().router.policies)
 
-    assert list(table.index) == ["learned", "best single model", "cheapest"]
+    assert list(table.index) == ["learned", "static:local-md", "cheapest"]
     assert table.loc["learned", "Score"] == "0.655"
     assert table.loc["learned", "Score, 95 % interval"] == "0.615 to 0.695"
     assert table.loc["learned", "USD per 1,000 prompts"] == "0.0312"
@@ -27,9 +27,9 @@ def test_undefined_score_comes_last_and_says_why():
 
     table = tables.policies(read({"router": router}).router.policies)
 
-    assert list(table.index) == ["learned", "cheapest", "best single model"]
-    assert table.loc["best single model", "Score"] == "undefined: no prompts"
-    assert table.loc["best single model", "Score, 95 % interval"] == tables.ABSENT
+    assert list(table.index) == ["learned", "cheapest", "static:local-md"]
+    assert table.loc["static:local-md", "Score"] == "undefined: no prompts"
+    assert table.loc["static:local-md", "Score, 95 % interval"] == tables.ABSENT
 
 
 def test_classifier_stands_beside_its_baselines():
@@ -52,7 +52,9 @@ def test_latency_that_was_not_stored_is_absent_not_zero():
     assert table.loc["local-sm", "Median ms"] == tables.ABSENT
 
 
-@pytest.mark.parametrize(("usd", "shown"), [(0.0, "0"), (0.0000312, "0.000031"), (0.25, "0.250000"), (1234.5, "1,234.50")])
+@pytest.mark.parametrize(
+    ("usd", "shown"), [(0.0, "0"), (0.0000312, "0.000031"), (0.25, "0.250000"), (1234.5, "1,234.50")]
+)
 def test_money_tells_small_sums_from_nothing(usd: float, shown: str):
     assert tables.money(usd) == shown
 
