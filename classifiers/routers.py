@@ -20,14 +20,17 @@ from classifiers.tasks import number_labels
 from classifiers.trees import TreeParams, fit_regression, stack_outputs
 from modelyard.errors import InvalidInput
 from modelyard.outcomes import OutcomeMatrix
-from modelyard.predictors import Linear, Platt
+from modelyard.predictors import Linear, Platt, Trees
 from modelyard.predictors.calibration import logit
 from modelyard.routing.model import FirstStage, Memory, RouterModel
 from modelyard.tasks.learned import Encoded, Encoder
+from modelyard.types import estimate_tokens
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+LENGTHS_KNOWN = 0.5  # share of answers of known length, of every model, from which lengths are learned
+LENGTH_TREES = TreeParams(rounds=120)
 MEMORY = 20_000  # remembered prompts at the most: keeps one look-up below half a millisecond
 DOMAIN_PRIOR_WEIGHT = 10.0  # a domain's mean score is shrunk to the overall one by this many imagined prompts
 
@@ -60,12 +63,20 @@ CANDIDATES: Mapping[str, RouterParams] = {
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The first stage, and what it says of every prompt when fitted without it: features (n, F) and fold numbers (n,)."""
+    """The first stage, and what it says of every prompt when fitted without it.
+
+    Attributes:
+        features: Shape (n, F); `fold_of` the fold of each prompt, shape (n,).
+        lengths: Predicts the logarithm of answer lengths in tokens; None where too few are known.
+        output_tokens: Expected answer lengths out of fold, shape (n, m).
+    """
 
     matrix: OutcomeMatrix
     first: FirstStage
     features: FloatArray
     fold_of: IntArray
+    lengths: Trees | None
+    output_tokens: FloatArray
 
 
 def prepare(matrix: OutcomeMatrix, params: RouterParams, *, folds: int = 5, seed: int = 0) -> Prepared:
@@ -76,7 +87,8 @@ def prepare(matrix: OutcomeMatrix, params: RouterParams, *, folds: int = 5, seed
     """
     _check(matrix, folds)
     first = fit_first_stage(matrix, params, seed=seed)
-    return Prepared(matrix, first, *_out_of_fold_features(matrix, first.encoder, params, folds, seed))
+    features, fold_of = _out_of_fold_features(matrix, first.encoder, params, folds, seed)
+    return Prepared(matrix, first, features, fold_of, *_fit_lengths(matrix, features, fold_of, seed))
 
 
 def train(prepared: Prepared, params: RouterParams, *, seed: int = 0) -> tuple[RouterModel, FloatArray]:
@@ -101,6 +113,7 @@ def train(prepared: Prepared, params: RouterParams, *, seed: int = 0) -> tuple[R
         calibration=fit_platt(raw, matrix.scores),
         spread=_spread(calibrated, matrix.scores),
         cost_weight=0.0,
+        lengths=prepared.lengths,
     )
     return router, calibrated
 
@@ -125,12 +138,14 @@ class Selection:
         name: The winner.
         router: Trained on everything.
         predictions: The winner's out-of-fold predictions, shape (n, m).
+        output_tokens: Expected answer lengths out of fold, shape (n, m).
         errors: Every candidate's mean squared out-of-fold error of score differences between models.
     """
 
     name: str
     router: RouterModel
     predictions: FloatArray
+    output_tokens: FloatArray
     errors: dict[str, float]
 
 
@@ -141,13 +156,14 @@ def select(
     shared: dict[RouterParams, Prepared] = {}
     trained: dict[str, tuple[RouterModel, FloatArray]] = {}
     for name, params in candidates.items():
-        text = replace(params, kind="average", trees=TreeParams())
+        text = _text_only(params)
         if text not in shared:
             shared[text] = prepare(matrix, params, folds=folds, seed=seed)
         trained[name] = train(shared[text], params, seed=seed)
     errors = {name: _spread(predictions, matrix.scores) ** 2 for name, (_, predictions) in trained.items()}
     best = min(errors, key=errors.__getitem__)
-    return Selection(best, *trained[best], errors)
+    tokens = shared[_text_only(candidates[best])].output_tokens
+    return Selection(best, *trained[best], tokens, errors)
 
 
 def choose_cost_weight(
@@ -295,6 +311,37 @@ def _fractional_logistic(x: Any, y: FloatArray, *, strength: float) -> tuple[Flo
     model: Any = LogisticRegression(C=strength, solver="liblinear", intercept_scaling=10)
     model.fit(both, labels, sample_weight=sample_weight)
     return model.coef_[0], float(model.intercept_[0])
+
+
+def _text_only(params: RouterParams) -> RouterParams:
+    """Return what two candidates must share to share a first stage."""
+    return replace(params, kind="average", trees=TreeParams())
+
+
+def _fit_lengths(
+    matrix: OutcomeMatrix, features: FloatArray, fold_of: IntArray, seed: int
+) -> tuple[Trees | None, FloatArray]:
+    """Fit ln(tokens) of each model's answers; predictions are scaled so that their mean is right (Duan 1983, smearing)."""
+    means = _output_tokens(matrix)
+    constant = np.tile(means, (len(matrix), 1))
+    tokens = estimate_tokens(1) * matrix.output_chars
+    known = np.isfinite(tokens)
+    if known.mean(axis=0).min() < LENGTHS_KNOWN:
+        return None, constant
+    logs = np.log(np.maximum(1.0, np.where(known, tokens, means)))
+    expected, whole = np.zeros_like(constant), list[Trees]()
+    for j in range(len(matrix.models)):
+        for fold in np.unique(fold_of):
+            rest = (fold_of != fold) & known[:, j]
+            here = fold_of == fold
+            expected[here, j] = fit_regression(features[rest], logs[rest, j], LENGTH_TREES, seed=seed)(features[here])[
+                :, 0
+            ]
+        smearing = float(np.log(tokens[known[:, j], j].mean() / np.exp(expected[known[:, j], j]).mean()))
+        expected[:, j] += smearing
+        fitted = fit_regression(features[known[:, j]], logs[known[:, j], j], LENGTH_TREES, seed=seed)
+        whole.append(replace(fitted, base=fitted.base + smearing))
+    return stack_outputs(whole), np.exp(expected)
 
 
 def _output_tokens(matrix: OutcomeMatrix) -> FloatArray:

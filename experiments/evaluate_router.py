@@ -48,14 +48,14 @@ class Evaluation:
     Attributes:
         matrix: Complete test outcomes.
         costs: What each answer cost in USD, shape (n, m).
-        expected: What each model was expected to cost for each prompt before it answered, shape (n, m).
+        mean_costs: What each model's answer of mean length would cost for each prompt, shape (n, m).
         weights: W.
         singles: The single models in every resample.
     """
 
     matrix: OutcomeMatrix
     costs: FloatArray
-    expected: FloatArray
+    mean_costs: FloatArray
     weights: FloatArray
     singles: Singles
     seed: int
@@ -72,29 +72,24 @@ class Evaluation:
     ) -> Evaluation:
         """Price the outcomes and draw the resamples."""
         costs = realised_costs(matrix, prices, known)
-        tokens = matrix.prompt_tokens
-        expected = np.column_stack(
-            [
-                [prices[name].cost(float(t), float(output_tokens[j])) for t in tokens]
-                for j, name in enumerate(matrix.models)
-            ]
-        )
         weights = resampling_weights(len(matrix), seed=seed)
-        return cls(matrix, costs, expected, weights, Singles.of(matrix.scores, costs, weights), seed)
+        mean_costs = expected_costs(matrix, prices, np.tile(output_tokens, (len(matrix), 1)))
+        return cls(matrix, costs, mean_costs, weights, Singles.of(matrix.scores, costs, weights), seed)
 
-    def judge(self, predictions: FloatArray) -> dict[str, Estimate]:
-        """Return every metric of a router that predicts these scores."""
-        return {**self._gain(predictions), **quality_metrics(self.curve(predictions), self.singles)}
+    def judge(self, predictions: FloatArray, expected: FloatArray | None = None) -> dict[str, Estimate]:
+        """Return every metric of a router that predicts these scores, and these costs where it predicts costs."""
+        return {**self._gain(predictions), **quality_metrics(self.curve(predictions, expected), self.singles)}
 
-    def curve(self, predictions: FloatArray) -> Curves:
+    def curve(self, predictions: FloatArray, expected: FloatArray | None = None) -> Curves:
         """Return the cost–score points over all λ."""
-        grid = cost_weights(predictions, self.expected)
-        choices = np.stack([(predictions - weight * self.expected).argmax(axis=1) for weight in grid])
+        expected = self.mean_costs if expected is None else expected
+        grid = cost_weights(predictions, expected)
+        choices = np.stack([(predictions - weight * expected).argmax(axis=1) for weight in grid])
         return curve_of_choices(choices, self.matrix.scores, self.costs, self.weights)
 
-    def over_zero(self, predictions: FloatArray) -> Estimate:
+    def over_zero(self, predictions: FloatArray, expected: FloatArray | None = None) -> Estimate:
         """Return AIQ minus the zero router's, paired over resamples."""
-        mine = per_resample(self.curve(predictions), self.singles, area_under_hull)
+        mine = per_resample(self.curve(predictions, expected), self.singles, area_under_hull)
         zero = per_resample(curve_of_singles(self.singles), self.singles, area_under_hull)
         return summarise(mine - zero, "all single models cost the same")
 
@@ -153,8 +148,7 @@ def evaluate(
     selection = select(train, candidates, seed=seed)
     chosen, router = selection.name, selection.router
     evaluation = Evaluation.of(test, prices, known, router.output_tokens, seed=seed)
-    predictions = router.predict(test.prompts)
-    results: dict[str, Any] = {"router": judge_router(evaluation, router, predictions, prices)}
+    results: dict[str, Any] = {"router": judge_router(evaluation, router, prices)}
     results["random"] = evaluation.random()
     results["prompt_length"] = evaluation.judge(baselines.prompt_length(train, test.prompts))
     results["domain_prior"] = evaluation.judge(
@@ -165,20 +159,30 @@ def evaluate(
     return results, router, chosen
 
 
-def judge_router(
-    evaluation: Evaluation, router: RouterModel, predictions: FloatArray, prices: Mapping[str, Price]
-) -> dict[str, Any]:
+def judge_router(evaluation: Evaluation, router: RouterModel, prices: Mapping[str, Price]) -> dict[str, Any]:
     """Return the learned router's metrics, its calibration and the time of a decision."""
     matrix = evaluation.matrix
+    predictions, tokens = router.forecast(matrix.prompts)
+    expected = expected_costs(matrix, prices, tokens)
     p, y = predictions.ravel(), matrix.scores.ravel()
     base = np.broadcast_to(matrix.scores.mean(axis=0), matrix.scores.shape).ravel()
     return {
-        **evaluation.judge(predictions),
-        "aiq_over_zero_router": evaluation.over_zero(predictions),
+        **evaluation.judge(predictions, expected),
+        "aiq_over_zero_router": evaluation.over_zero(predictions, expected),
         "ece": calibration_error(p, y),
         "brier_skill": brier_skill(p, y, base),
         "decision_us": time_decisions(router, matrix.prompts[:TIMED], prices),
     }
+
+
+def expected_costs(matrix: OutcomeMatrix, prices: Mapping[str, Price], output_tokens: FloatArray) -> FloatArray:
+    """Return what answers of these lengths in tokens would cost, in USD; both of shape (n, m)."""
+    prompt_tokens = matrix.prompt_tokens
+    columns = [
+        prices[name].request + (prices[name].input * prompt_tokens + prices[name].output * output_tokens[:, j]) / 1e6
+        for j, name in enumerate(matrix.models)
+    ]
+    return np.column_stack(columns)
 
 
 def time_decisions(router: RouterModel, prompts: Sequence[str], prices: Mapping[str, Price]) -> dict[str, float]:

@@ -13,7 +13,7 @@ import numpy as np
 from classifiers.routers import CANDIDATES, RouterParams, Selection, choose_cost_weight, select, with_cost_weight
 from classifiers.trees import booster_library
 from experiments.calibration import brier_skill, calibration_error
-from experiments.evaluate_router import Evaluation
+from experiments.evaluate_router import Evaluation, expected_costs
 from experiments.tracking import Run, new_figure, start
 from modelyard.catalog import BaseModel, Price
 from modelyard.outcomes import OutcomeMatrix
@@ -69,10 +69,10 @@ def train_and_register(
         InvalidInput: There are too few models or prompts.
     """
     selection = select(matrix, candidates, folds=folds, seed=seed)
-    evaluation, predictions = _out_of_fold(matrix, selection, source, seed)
-    weight = choose_cost_weight(predictions, evaluation.matrix.scores, evaluation.expected)
+    evaluation, predictions, expected = _out_of_fold(matrix, selection, source, seed)
+    weight = choose_cost_weight(predictions, evaluation.matrix.scores, expected)
     router = with_cost_weight(selection.router, weight)
-    metrics = _metrics(evaluation, predictions)
+    metrics = _metrics(evaluation, predictions, expected)
     tracker = start(settings, EXPERIMENT)
     params = {
         "folds": folds,
@@ -86,7 +86,8 @@ def train_and_register(
         for name, candidate in candidates.items():
             with tracker.run(name, parent=run, params=flat(asdict(candidate))) as child:
                 child.log_metrics({"pair_error": selection.errors[name]})
-        _log(run, selection, evaluation, predictions, metrics, weight)
+        _log(run, selection, metrics, weight)
+        run.log_figure(_trade_off(evaluation, predictions, expected), "trade_off.png")
         about = {
             "candidate": selection.name,
             "params": asdict(candidates[selection.name]),
@@ -104,28 +105,27 @@ def train_and_register(
         return TrainedRouter(version, router, selection.name, metrics, run.id)
 
 
-def _out_of_fold(matrix: OutcomeMatrix, selection: Selection, source: Source, seed: int) -> tuple[Evaluation, Any]:
+def _out_of_fold(matrix: OutcomeMatrix, selection: Selection, source: Source, seed: int) -> tuple[Evaluation, Any, Any]:
     whole = np.flatnonzero(~np.isnan(matrix.scores).any(axis=1))
     complete = matrix.take(whole)
     evaluation = Evaluation.of(complete, source.prices, source.known, selection.router.output_tokens, seed=seed)
-    return evaluation, selection.predictions[whole]
+    expected = expected_costs(complete, source.prices, selection.output_tokens[whole])
+    return evaluation, selection.predictions[whole], expected
 
 
-def _metrics(evaluation: Evaluation, predictions: Any) -> dict[str, Any]:
+def _metrics(evaluation: Evaluation, predictions: Any, expected: Any) -> dict[str, Any]:
     scores = evaluation.matrix.scores
     base = np.broadcast_to(scores.mean(axis=0), scores.shape).ravel()
     return {
-        **evaluation.judge(predictions),
-        "aiq_over_zero_router": evaluation.over_zero(predictions),
+        **evaluation.judge(predictions, expected),
+        "aiq_over_zero_router": evaluation.over_zero(predictions, expected),
         "zero_router_aiq": evaluation.zero_router()["aiq"],
         "ece": calibration_error(predictions.ravel(), scores.ravel()),
         "brier_skill": brier_skill(predictions.ravel(), scores.ravel(), base),
     }
 
 
-def _log(
-    run: Run, selection: Selection, evaluation: Evaluation, predictions: Any, metrics: Mapping[str, Any], weight: float
-) -> None:
+def _log(run: Run, selection: Selection, metrics: Mapping[str, Any], weight: float) -> None:
     numbers = {
         name: found["value"]
         for name, found in metrics.items()
@@ -135,13 +135,12 @@ def _log(
     run.log_metrics({**numbers, "cost_weight": weight, "pair_error": selection.errors[selection.name]})
     run.log_json(metrics, "out_of_fold.json")
     run.set_tags({"modelyard.candidate": selection.name})
-    run.log_figure(_trade_off(evaluation, predictions), "trade_off.png")
 
 
-def _trade_off(evaluation: Evaluation, predictions: Any) -> Any:
+def _trade_off(evaluation: Evaluation, predictions: Any, expected: Any) -> Any:
     figure = new_figure()
     axes = figure.subplots()
-    curve = evaluation.curve(predictions)
+    curve = evaluation.curve(predictions, expected)
     axes.plot(1000 * curve.costs[0], curve.scores[0], "o-", markersize=3, label="router, out of fold")
     for j, name in enumerate(evaluation.matrix.models):
         axes.plot(1000 * evaluation.singles.costs[0, j], evaluation.singles.scores[0, j], "s", label=name)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from modelyard.catalog import BaseModel
 from modelyard.errors import UnknownModel
-from modelyard.routing.model import RouterModel
+from modelyard.routing.model import Forecast, RouterModel
 from modelyard.types import Candidate, Message, Route, Task
 
 
@@ -33,8 +33,8 @@ class LearnedPolicy:
         Candidates that the router was not trained on are listed without a prediction and not chosen.
         """
         weight = self.model.cost_weight if cost_weight is None else cost_weight
-        predicted = self.model.predict([message.prompt])[0].tolist()
-        seen = [self._candidate(model, task, predicted) for model in candidates]
+        forecast = self.model.forecast([message.prompt])
+        seen = [self._candidate(model, task, forecast) for model in candidates]
         known = [(candidate, candidate.quality) for candidate in seen if candidate.quality is not None]
         if not known:
             raise UnknownModel(
@@ -47,12 +47,12 @@ class LearnedPolicy:
             chosen.model, tuple(seen), self.name, self._reasons(ranked, weight), self._confidence(ranked, weight)
         )
 
-    def _candidate(self, model: BaseModel, task: Task, predicted: Sequence[float]) -> Candidate:
+    def _candidate(self, model: BaseModel, task: Task, forecast: Forecast) -> Candidate:
         column = self._column.get(model.name)
         if column is None:
             return Candidate(model.name, None, model.expected_cost(task.tokens))
-        cost = model.price.cost(task.tokens, float(self.model.output_tokens[column]))
-        return Candidate(model.name, predicted[column], cost)
+        cost = model.price.cost(task.tokens, float(forecast.output_tokens[0, column]))
+        return Candidate(model.name, float(forecast.scores[0, column]), cost)
 
     def _confidence(self, ranked: Sequence[tuple[Candidate, float]], weight: float) -> float:
         """Return the probability that the chosen model's value is at least the runner-up's, errors taken as normal."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +71,13 @@ class FirstStage:
         )
 
 
+class Forecast(NamedTuple):
+    """Expected scores, 0..1, and answer lengths in tokens, each of shape (n, m)."""
+
+    scores: FloatArray
+    output_tokens: FloatArray
+
+
 @dataclass(frozen=True, slots=True)
 class RouterModel:
     """A learned router.
@@ -78,6 +86,7 @@ class RouterModel:
         models: The m base models it knows, in the order of every array.
         means: Mean score of each model in training, shape (m,).
         output_tokens: Mean length of each model's answers in training, shape (m,).
+        lengths: m outputs, the logarithm of an answer's length in tokens for a prompt; None where training did not know lengths.
         trees: m + 1 outputs: difficulty, then each model's advantage; None for a router without a second stage.
         calibration: Applied last.
         spread: Standard deviation of the out-of-fold error of a difference between two models' scores.
@@ -92,12 +101,24 @@ class RouterModel:
     calibration: Platt
     spread: float
     cost_weight: float
+    lengths: Trees | None = None
+
+    def forecast(self, texts: Sequence[str]) -> Forecast:
+        """Return what each model is expected to score and to write for each text."""
+        if not texts:
+            return Forecast(np.zeros((0, len(self.models))), np.zeros((0, len(self.models))))
+        features = np.stack([self.first.features(text) for text in texts])
+        return Forecast(self.calibration(self.raw(features)), self.expected_tokens(features))
+
+    def expected_tokens(self, features: FloatArray) -> FloatArray:
+        """Return the expected length of each model's answer in tokens, shape (n, m), of first-stage features."""
+        if self.lengths is None:
+            return np.tile(self.output_tokens, (len(features), 1))
+        return np.exp(self.lengths(features))
 
     def predict(self, texts: Sequence[str]) -> FloatArray:
         """Return the predicted score of each model for each text, shape (n, m)."""
-        if not texts:
-            return np.zeros((0, len(self.models)))
-        return self.calibration(self.raw(np.stack([self.first.features(text) for text in texts])))
+        return self.forecast(texts).scores
 
     def raw(self, features: FloatArray) -> FloatArray:
         """Return predictions before calibration, shape (n, m), of first-stage features."""
@@ -123,6 +144,8 @@ class RouterModel:
         }
         if self.trees is not None:
             states["trees"] = self.trees.state()
+        if self.lengths is not None:
+            states["lengths"] = self.lengths.state()
         return join(states)
 
     @classmethod
@@ -144,6 +167,7 @@ class RouterModel:
                 Memory(memory["embeddings"], memory["scores"]),
             )
             trees = Trees.from_state(*part(state, "trees")) if "trees" in artifact.facts else None
+            lengths = Trees.from_state(*part(state, "lengths")) if "lengths" in artifact.facts else None
             return cls(
                 tuple(facts["models"]),
                 first,
@@ -153,6 +177,7 @@ class RouterModel:
                 Platt.from_state(*part(state, "calibration")),
                 facts["spread"],
                 facts["cost_weight"],
+                lengths,
             )
         except (KeyError, TypeError, IndexError) as error:
             raise CorruptModel(f"The saved router lacks a part: {error}.") from None
