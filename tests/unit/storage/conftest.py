@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from modelyard.storage import Database
 
-POSTGRES = "postgresql+psycopg://postgres@localhost:5432"
+POSTGRES = os.environ.get("MODELYARD_TEST_POSTGRES", "postgresql+psycopg://postgres@localhost:5432")
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def empty_postgresql(require_service: Callable[[str, object], None]) -> Iterator
     """An empty PostgreSQL database of the test's own, dropped afterwards."""
     require_service("psycopg, the driver of PostgreSQL,", importlib.util.find_spec("psycopg"))
     server = create_engine(f"{POSTGRES}/postgres", isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
-    require_service("PostgreSQL at localhost:5432", _answers(server))
+    require_service(f"PostgreSQL at {server.url.host}:{server.url.port}", _answers(server))
     name = f"modelyard_test_{uuid.uuid4().hex}"
     with server.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
