@@ -98,6 +98,8 @@ def verify_artifact(folder: Path, kind: str) -> dict[str, Any]:
         files, found, version = manifest["files"], manifest["kind"], manifest["format"]
         if set(files) != {FACTS, ARRAYS}:
             raise KeyError(f"files {sorted(files)}")
+        if not all(isinstance(expected, str) for expected in files.values()):
+            raise TypeError(f"a hash is text, but got {list(files.values())}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptModel(f"The saved model in {folder} has no readable {MANIFEST}: {error}.") from None
     if (found, version) != (kind, FORMAT):
@@ -123,9 +125,9 @@ def read_artifact(folder: Path, kind: str) -> Artifact:
     manifest = verify_artifact(folder, kind)
     try:
         facts = json.loads((folder / FACTS).read_text("utf-8"))
-        with np.load(folder / ARRAYS, allow_pickle=False) as archive:
+        with (folder / ARRAYS).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise CorruptModel(f"The saved model in {folder} cannot be read: {error}.") from None
     return Artifact(kind, facts, arrays, manifest)
 
