@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from classifiers.tasks import CANDIDATES, OutOfFold, TaskParams, cross_validate, train
+from classifiers.tasks import Encodings, OutOfFold, TaskParams, candidates_for, cross_validate, train
 from modelyard.tasks import LearnedClassifier
 
 
@@ -29,14 +29,17 @@ class TaskSelection:
 def select(
     texts: Sequence[str],
     labels: Mapping[str, Sequence[str]],
-    candidates: Mapping[str, TaskParams] = CANDIDATES,
+    candidates: Mapping[str, TaskParams] | None = None,
     *,
     folds: int = 5,
     seed: int = 0,
 ) -> TaskSelection:
     """Cross-validate every candidate on the same folds and train the one of least mean log loss over the heads."""
+    candidates = candidates_for(len(texts)) if candidates is None else candidates
+    shared: Encodings = {}
     estimates = {
-        name: cross_validate(texts, labels, params, folds=folds, seed=seed) for name, params in candidates.items()
+        name: cross_validate(texts, labels, params, folds=folds, seed=seed, shared=shared)
+        for name, params in candidates.items()
     }
     losses = {name: sum(head.log_loss for head in found.values()) / len(found) for name, found in estimates.items()}
     best = min(losses, key=losses.__getitem__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -49,6 +49,21 @@ CANDIDATES: Mapping[str, TaskParams] = {
 }
 
 
+CHARS_UP_TO = 2_000  # prompts; with more of them words have been seen, and character n-grams only cost minutes
+
+
+def candidates_for(prompts: int) -> Mapping[str, TaskParams]:
+    """Return the candidates for that many prompts: with words only where there are many."""
+    if prompts <= CHARS_UP_TO:
+        return CANDIDATES
+    return {name: replace(params, encoder=EncoderParams()) for name, params in CANDIDATES.items()}
+
+
+Encodings = dict[
+    tuple[EncoderParams, int], tuple[Encoded, Encoded]
+]  # of one set of texts: by encoder and fold, rest and held
+
+
 @dataclass(frozen=True, slots=True)
 class OutOfFold:
     """Calibrated probabilities of every text from a model that did not see it, shape (n, C).
@@ -90,9 +105,17 @@ def fit_head(
 
 
 def cross_validate(
-    texts: Sequence[str], labels: Mapping[str, Sequence[str]], params: TaskParams, *, folds: int = 5, seed: int = 0
+    texts: Sequence[str],
+    labels: Mapping[str, Sequence[str]],
+    params: TaskParams,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    shared: Encodings | None = None,
 ) -> dict[str, OutOfFold]:
     """Return out-of-fold probabilities, a head, with the temperature of each fold fitted on the other folds.
+
+    Candidates that are cross-validated on the same texts, folds and seed can pass the same `shared` dictionary to encode each text once.
 
     Raises:
         InvalidInput: Fewer texts than folds, or a head with one class only.
@@ -101,11 +124,15 @@ def cross_validate(
     first = next(iter(numbered.values()))[1]
     logits = {name: np.zeros((len(texts), len(classes))) for name, (classes, _) in numbered.items()}
     fold_of = np.zeros(len(texts), dtype=np.int64)
+    shared = {} if shared is None else shared
     for fold, (rest, held) in enumerate(_folds(first, folds, seed)):
         fold_of[held] = fold
-        known = [str(texts[i]) for i in rest]
-        encoder = fit_encoder(known, params.encoder, seed=seed)
-        seen, unseen = encoder.many(known), encoder.many([str(texts[i]) for i in held])
+        key = (params.encoder, fold)
+        if key not in shared:
+            known = [str(texts[i]) for i in rest]
+            encoder = fit_encoder(known, params.encoder, seed=seed)
+            shared[key] = encoder.many(known), encoder.many([str(texts[i]) for i in held])
+        seen, unseen = shared[key]
         for name, (classes, y) in numbered.items():
             logits[name][held] = fit_head(seen, y[rest], classes, params, seed=seed).logits(unseen)
     return {
