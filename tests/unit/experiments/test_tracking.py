@@ -73,11 +73,12 @@ def test_missing_artifact_is_named(tracker: Tracker) -> None:
 
 
 def test_tracking_is_quiet_and_leaves_no_global_state(tracker: Tracker, capfd: pytest.CaptureFixture[str]) -> None:
+    before = os.environ.get("MLFLOW_TRACKING_URI")
     with tracker.run("quiet") as run:
         run.log_metrics({"a": 1.0})
     assert capfd.readouterr() == ("", "")
     assert logging.getLogger("mlflow").level == logging.WARNING
-    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert os.environ.get("MLFLOW_TRACKING_URI") == before
 
 
 def test_run_is_fast(tracker: Tracker) -> None:
