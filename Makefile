@@ -17,8 +17,6 @@ MLFLOW_PORT ?= 5000
 
 # The interpreter is the one the user has: uv never fetches another.
 export UV_PYTHON_DOWNLOADS := never
-export MLFLOW_DISABLE_TELEMETRY ?= true
-export DO_NOT_TRACK ?= true
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV MAKEFLAGS MFLAGS
 
 # An empty environment is enough.
@@ -33,6 +31,18 @@ endif
 ifneq ($(shell $(PY) -c 'print("alive")' 2>/dev/null),alive)
 .PHONY: $(READY)
 endif
+
+# Importing modelyard turns off third parties' telemetry, for the server, too.
+define MLFLOW_UI
+import os, sys, modelyard
+settings = modelyard.Settings()
+if settings.tracking.startswith("http"):
+    sys.exit(f"MLflow is the server that MODELYARD_MLFLOW_URI names: {settings.tracking}")
+settings.home.mkdir(parents=True, exist_ok=True)
+server = ["server", "--host", "127.0.0.1", "--port", sys.argv[1], "--backend-store-uri", settings.tracking]
+os.execv(sys.executable, [sys.executable, "-m", "mlflow", *server])
+endef
+export MLFLOW_UI
 
 .PHONY: help demo test check serve dashboards mlflow lock clean setup
 
@@ -59,11 +69,7 @@ dashboards: $(READY) ## open the Streamlit dashboards (DASHBOARDS_PORT=8501)
 	@$(PY) -m streamlit run dashboards/app.py --server.port $(DASHBOARDS_PORT)
 
 mlflow: $(READY) ## open the MLflow UI (MLFLOW_PORT=5000)
-	@uri=$$($(PY) -c 'from modelyard.settings import current; print(current().tracking)') || exit 1; \
-	case $$uri in \
-	http*) echo "MLflow is the server that MODELYARD_MLFLOW_URI names: $$uri" ;; \
-	*) $(PY) -m mlflow server --host 127.0.0.1 --port $(MLFLOW_PORT) --backend-store-uri "$$uri" ;; \
-	esac
+	@$(PY) -c "$$MLFLOW_UI" $(MLFLOW_PORT)
 
 setup: $(READY) ## make the environment only
 
