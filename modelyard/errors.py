@@ -11,7 +11,11 @@
     │   ├── CorruptModel        a saved model differs from its manifest
     │   └── PromotionRefused    the gate said no, and why
     ├── GenerationError         a base model gave no usable draft
-    │   └── UpstreamError       … because its HTTP endpoint failed; carries the status
+    │   └── UpstreamError       … because its HTTP endpoint failed; carries the kind of fault and the status
+    ├── AccessDenied            a caller may not do this
+    │   ├── Unauthenticated     … for want of a valid key
+    │   └── Forbidden           … with this key
+    ├── LimitExceeded           a rate, budget or queue is used up; says when to come back
     ├── BudgetExceeded          a run would cost more than its ceiling
     └── MissingExtra            an optional package is not installed; names the extra
 
@@ -19,6 +23,8 @@ Every message is one sentence for a person.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 
 class ModelyardError(Exception):
@@ -65,19 +71,76 @@ class GenerationError(ModelyardError):
     """A base model gave no usable draft."""
 
 
+FaultKind = Literal[
+    "connect",  # no connection came about: refused, DNS, TLS
+    "timeout",
+    "rate_limit",  # 429, or 503 with Retry-After
+    "server",  # 5xx
+    "auth",  # 401, 403
+    "not_found",  # 404
+    "rejected",  # any other 4xx: the same call fails everywhere
+    "context_length",
+    "content_policy",
+    "garbage",  # an answer that is not one
+    "cut",  # it broke off
+    "unavailable",  # nothing was called: every deployment is disabled, open-circuited or full
+]
+
+
 class UpstreamError(GenerationError):
     """An upstream endpoint failed.
 
     Args:
         message: One sentence for a person.
+        kind: What went wrong.
         status: The HTTP status, or None where no response came.
         retryable: Whether the same call may succeed later.
+        retry_after_s: When the upstream wants to be called again, where it said so.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, retryable: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: FaultKind = "server",
+        status: int | None = None,
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
+        self.kind: FaultKind = kind
         self.status = status
         self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+
+class AccessDenied(ModelyardError):
+    """A caller may not do this."""
+
+
+class Unauthenticated(AccessDenied):
+    """No valid API key came with the request."""
+
+
+class Forbidden(AccessDenied):
+    """The API key does not allow this."""
+
+
+class LimitExceeded(ModelyardError):
+    """A rate, a budget or a queue is used up.
+
+    Args:
+        message: One sentence that names the limit, whose it is, and its value.
+        retry_after_s: When it makes sense to try again; None where it does not, as with a budget that only a person can raise.
+        kind: `rate` (429), `budget` (429, code `insufficient_quota`) or `capacity` (503).
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None, kind: Literal["rate", "budget", "capacity"] = "rate"
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.kind: Literal["rate", "budget", "capacity"] = kind
 
 
 class BudgetExceeded(ModelyardError):

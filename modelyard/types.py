@@ -16,6 +16,8 @@ from typing import Any, Literal
 Role = Literal["system", "user", "assistant", "tool"]
 StepStatus = Literal["ran", "partial", "skipped", "failed"]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
+Capability = Literal["tools", "json", "images", "audio"]
+AttemptOutcome = Literal["ok", "failed", "cancelled"]
 
 
 CHARS_PER_TOKEN = 4
@@ -33,18 +35,30 @@ def new_id(prefix: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One line of a conversation."""
+    """One line of a conversation; `wire` is the message as it came, where it holds more than a role and text (images, tool calls)."""
 
     role: Role
     text: str
+    wire: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What the application sent: a conversation whose last user turn is the prompt."""
+    """What the application sent: a conversation whose last user turn is the prompt.
+
+    Attributes:
+        turns: The conversation.
+        id: Names the message and its answer.
+        parameters: Parameters of the OpenAI wire that a base model should see as they are: `temperature`, `tools`, `response_format` …
+        needs: What a base model must be able to do, so that the conversation and the parameters mean to it what they say.
+        conversation: Names the conversation, where the application does; routing can then stay with a model.
+    """
 
     turns: tuple[Turn, ...]
     id: str = field(default_factory=lambda: new_id("msg"))
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    needs: frozenset[Capability] = frozenset()
+    conversation: str | None = None
 
     @classmethod
     def of(cls, prompt: str) -> Message:
@@ -139,14 +153,47 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a streamed draft: text, and what else the wire's `delta` held, such as pieces of tool calls."""
+
+    text: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call of one deployment, whatever came of it; `usage` is what it will be charged for, None where that is nothing."""
+
+    model: str
+    deployment: str
+    outcome: AttemptOutcome
+    reason: str
+    ms: float
+    status: int | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
-    """What the base model wrote, before post-processing; `cited` are the passages it leans on."""
+    """What the base model wrote, before post-processing.
+
+    Attributes:
+        text: The text; empty where the model called tools instead.
+        model: The base model that wrote it.
+        usage: What this draft used; failed attempts before it not counted.
+        finish_reason: Why it ended.
+        cited: The passages it leans on.
+        fields: Other entries of the wire's assistant message, such as `tool_calls`.
+        attempts: Every call that was made for it, in order; the last one wrote it.
+    """
 
     text: str
     model: str
     usage: Usage
     finish_reason: FinishReason = "stop"
     cited: tuple[Passage, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    attempts: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +220,10 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The end of the line: the text and everything that explains it."""
+    """The end of the line: the text and everything that explains it.
+
+    `route` is what the policy chose; `model` is what answered, which differs after a fallback; `attempts` say how that came about.
+    """
 
     id: str
     text: str
@@ -185,6 +235,14 @@ class Answer:
     versions: Versions
     finish_reason: FinishReason = "stop"
     notices: tuple[str, ...] = ()
+    model: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    attempts: tuple[Attempt, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Take the route's model as the one that answered, unless another one is named."""
+        if not self.model:
+            object.__setattr__(self, "model", self.route.model)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -199,6 +257,8 @@ class Answer:
             "model_metadata": {
                 "task": task,
                 "route": route,
+                "model": self.model,
+                "attempts": [asdict(attempt) for attempt in self.attempts],
                 "versions": asdict(self.versions),
                 "usage": asdict(self.usage),
                 "finish_reason": self.finish_reason,
