@@ -1,0 +1,1 @@
+"""What keeps serving in hand: keys, limits, caches, flags, alerts."""
