@@ -1,0 +1,323 @@
+"""Gathers small calls into few: embeddings and moderations that arrive within milliseconds of each other share one call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, Literal, TypeVar, cast
+
+import orjson
+
+from modelyard.errors import InvalidInput, LimitExceeded, UpstreamError
+
+MOST_INPUTS: Final = 64  # of one gathered call
+WAIT_S: Final = 0.005  # longest time that an input waits for company
+MOST_WAITING: Final = 4096  # inputs for one target, sent or not; beyond it callers are told to come back
+MOST_CALLS: Final = 8  # at a time, for one target and one set of parameters
+RETRY_AFTER_S: Final = 1.0
+
+# The call itself was refused, so that one input may have spoilt it for the others; every other failure is the endpoint's.
+DIVISIBLE: Final = frozenset({"rejected", "context_length", "content_policy"})
+
+Target = TypeVar("Target", bound=Hashable)
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BatcherStats:
+    """What a batcher did since the start: `inputs / calls` is how well it gathers."""
+
+    requests: int
+    inputs: int
+    calls: int
+    refused: int
+    waiting: int
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    body: Body
+    inputs: list[Any]
+    answer: asyncio.Future[dict[str, Any]]
+    sent: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Group(Generic[Target]):
+    """Requests that may share a call: one target, equal parameters, inputs of one kind."""
+
+    target: Target
+    key: tuple[Target, bytes]
+    pending: deque[_Request] = field(default_factory=deque[_Request])
+    queued: int = 0  # inputs that are pending
+    timer: asyncio.TimerHandle | None = None
+    calls: set[asyncio.Task[None]] = field(default_factory=set["asyncio.Task[None]"])
+
+
+class MicroBatcher(Generic[Target]):
+    """Gathers requests with equal parameters for one target, for at most `wait_s` or `most_inputs` inputs.
+
+    Each caller gets the response that it would have got alone; tokens of a shared call are split by the length of the inputs, and add up
+    to what the upstream counted. Where the upstream refuses a shared call, it is halved until what is at fault fails alone. A caller who
+    leaves takes only its own request along. It serves one event loop.
+
+    Args:
+        call: Makes one call with a body whose `input` is a list.
+        entries: Name of the response's list: `data` of embeddings, `results` of moderations.
+        most_inputs: Most inputs of a gathered call; a request with more goes on its own.
+        wait_s: Longest time that a request waits for others.
+        most_waiting: Most inputs for a target that wait or are being answered; a request with more is let in where nothing else waits.
+        most_calls: Most calls at a time, for one target and one set of parameters.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[Target, Body], Awaitable[Body]],
+        *,
+        entries: Literal["data", "results"] = "data",
+        most_inputs: int = MOST_INPUTS,
+        wait_s: float = WAIT_S,
+        most_waiting: int = MOST_WAITING,
+        most_calls: int = MOST_CALLS,
+    ) -> None:
+        self._call, self._entries = call, entries
+        self._most_inputs, self._wait_s = most_inputs, wait_s
+        self._most_waiting, self._most_calls = most_waiting, most_calls
+        self._groups: dict[tuple[Target, bytes], _Group[Target]] = {}
+        self._waiting: Counter[Target] = Counter()
+        self._requests = self._inputs = self._calls = self._refused = 0
+
+    async def submit(self, target: Target, body: Body) -> dict[str, Any]:
+        """Answer one request, in company where there is any.
+
+        Raises:
+            InvalidInput: The body has no input.
+            LimitExceeded: Too many inputs wait for this target already (kind `capacity`).
+            UpstreamError: The call failed.
+        """
+        inputs = inputs_of(body)
+        self._admit(target, len(inputs))
+        request = _Request(body, inputs, asyncio.get_running_loop().create_future())
+        group = self._group(target, body, inputs)
+        group.pending.append(request)
+        group.queued += len(inputs)
+        self._send_full(group)
+        try:
+            return await request.answer
+        finally:
+            self._leave(group, request)
+
+    def stats(self) -> BatcherStats:
+        """Return the counts since the start, and how many inputs wait or are being answered now."""
+        return BatcherStats(self._requests, self._inputs, self._calls, self._refused, self._waiting.total())
+
+    async def close(self) -> None:
+        """End every call; whoever still waits gets an error."""
+        gone = UpstreamError("The server is shutting down.", kind="unavailable", retryable=True)
+        for group in list(self._groups.values()):
+            if group.timer is not None:
+                group.timer.cancel()
+            for request in group.pending:
+                _fail(request, gone)
+            group.pending.clear()
+            group.queued = 0
+            for task in group.calls:
+                task.cancel()
+            await asyncio.gather(*group.calls, return_exceptions=True)
+
+    def _admit(self, target: Target, inputs: int) -> None:
+        waiting = self._waiting[target]
+        if waiting and waiting + inputs > self._most_waiting:
+            self._refused += 1
+            raise LimitExceeded(
+                f"{waiting} inputs wait for {getattr(target, 'name', target)!r} already, and {self._most_waiting} may.",
+                retry_after_s=RETRY_AFTER_S,
+                kind="capacity",
+            )
+        self._requests += 1
+        self._inputs += inputs
+        self._waiting[target] += inputs
+
+    def _leave(self, group: _Group[Target], request: _Request) -> None:
+        self._waiting[group.target] -= len(request.inputs)
+        if not request.sent and request in group.pending:
+            group.pending.remove(request)
+            group.queued -= len(request.inputs)
+        self._forget_idle(group)
+
+    def _forget_idle(self, group: _Group[Target]) -> None:
+        if group.pending or group.calls:
+            return
+        if group.timer is not None:
+            group.timer.cancel()
+            group.timer = None
+        if self._groups.get(group.key) is group:
+            del self._groups[group.key]
+
+    def _group(self, target: Target, body: Body, inputs: Sequence[Any]) -> _Group[Target]:
+        key = (target, _parameters(body, inputs))
+        if key not in self._groups:
+            self._groups[key] = _Group(target, key)
+        return self._groups[key]
+
+    def _send_full(self, group: _Group[Target]) -> None:
+        """Send what fills a call; the rest waits for company."""
+        while group.queued >= self._most_inputs and self._send(group):
+            pass
+        if group.pending and group.timer is None and len(group.calls) < self._most_calls:
+            loop = asyncio.get_running_loop()
+            group.timer = loop.call_later(self._wait_s, self._time_is_up, group)
+
+    def _time_is_up(self, group: _Group[Target]) -> None:
+        group.timer = None
+        while group.pending and self._send(group):
+            pass
+
+    def _send(self, group: _Group[Target]) -> bool:
+        """Start one call with the oldest requests; false where as many calls as allowed are running."""
+        if len(group.calls) >= self._most_calls:
+            return False
+        taken, size = list[_Request](), 0
+        while group.pending and (not taken or size + len(group.pending[0].inputs) <= self._most_inputs):
+            request = group.pending.popleft()
+            request.sent = True
+            group.queued -= len(request.inputs)
+            taken.append(request)
+            size += len(request.inputs)
+        task = asyncio.get_running_loop().create_task(self._answer(group.target, taken))
+        group.calls.add(task)
+
+        def finished(done: asyncio.Task[None]) -> None:
+            group.calls.discard(done)
+            for request in taken:
+                _fail(request, UpstreamError("The call was given up.", kind="unavailable", retryable=True))
+            if group.timer is None:
+                self._time_is_up(group)  # what could not be sent has waited long enough
+            self._forget_idle(group)
+
+        task.add_done_callback(finished)
+        for request in taken:
+            request.answer.add_done_callback(lambda _: _end_unwanted(task, taken))
+        return True
+
+    async def _answer(self, target: Target, requests: Sequence[_Request]) -> None:
+        """Make one call for all requests, or, where it is refused, one for each half."""
+        inputs = [one for request in requests for one in request.inputs]
+        self._calls += 1
+        try:
+            # A request alone goes as it came: a single string stays a string.
+            body = requests[0].body if len(requests) == 1 else {**requests[0].body, "input": inputs}
+            parts = split(await self._call(target, body), self._entries, [request.inputs for request in requests])
+        except UpstreamError as error:
+            if error.kind in DIVISIBLE and len(requests) > 1:
+                half = len(requests) // 2
+                await asyncio.gather(self._answer(target, requests[:half]), self._answer(target, requests[half:]))
+                return
+            for request in requests:
+                _fail(request, error)
+        except Exception as error:  # a bug in the call must not leave its callers waiting
+            for request in requests:
+                _fail(request, error)
+        else:
+            for request, part in zip(requests, parts, strict=True):
+                if not request.answer.done():
+                    request.answer.set_result(part)
+
+
+def _fail(request: _Request, error: Exception) -> None:
+    if not request.answer.done():
+        request.answer.set_exception(error)
+
+
+def _end_unwanted(task: asyncio.Task[None], requests: Sequence[_Request]) -> None:
+    if all(request.answer.cancelled() for request in requests):
+        task.cancel()
+
+
+def inputs_of(body: Body) -> list[Any]:
+    """Return the inputs of a request one by one: texts, or lists of token numbers.
+
+    Raises:
+        InvalidInput: There is none.
+    """
+    found = body.get("input")
+    if isinstance(found, list) and found:
+        listed = cast("list[Any]", found)
+        return [listed] if all(isinstance(token, int) for token in listed) else listed
+    if not found or not isinstance(found, str):
+        raise InvalidInput("The field 'input' must be a text or a list that is not empty.")
+    return [found]
+
+
+def _parameters(body: Body, inputs: Sequence[Any]) -> bytes:
+    """Return what requests must agree in to share a call; texts and token numbers cannot stand in one list."""
+    kinds = sorted({type(one).__name__ for one in inputs})
+    shared = {name: value for name, value in body.items() if name != "input"}
+    try:
+        return orjson.dumps([kinds, shared], option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # lone surrogates and integers beyond 64 bits, which JSON from outside may hold
+        return json.dumps([kinds, shared], sort_keys=True).encode()
+
+
+def split(response: Body, entries: str, requests: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Cut the response to a shared call into one for each request, its entries numbered from 0.
+
+    Raises:
+        UpstreamError: It does not hold one entry for each input (kind `garbage`).
+    """
+    found: Any = response.get(entries)
+    count = sum(map(len, requests))
+    ordered = _in_order(cast("list[Any]", found)) if isinstance(found, list) else []
+    if len(ordered) != count:
+        raise UpstreamError(f"The upstream gave {len(ordered)} entries for {count} inputs.", kind="garbage")
+    if len(requests) == 1:
+        return [{**response, entries: ordered}]
+    usages = _split_usage(response.get("usage"), [sum(map(_length, inputs)) for inputs in requests])
+    parts, start = list[dict[str, Any]](), 0
+    for inputs, usage in zip(requests, usages, strict=True):
+        own = ordered[start : start + len(inputs)]
+        start += len(inputs)
+        numbered = [entry | {"index": n} if "index" in entry else entry for n, entry in enumerate(own)]
+        part = {**response, entries: numbered}
+        parts.append(part if usage is None else part | {"usage": usage})
+    return parts
+
+
+def _in_order(found: list[Any]) -> list[dict[str, Any]]:
+    entries = [cast("dict[str, Any]", entry) for entry in found if isinstance(entry, dict)]
+    if not all("index" in entry for entry in entries):
+        return entries
+    by_index = {entry["index"]: entry for entry in entries}
+    numbers = range(len(entries))
+    return [by_index[n] for n in numbers] if by_index.keys() == set(numbers) else []
+
+
+def _length(one: Any) -> int:
+    """Return an input's weight: characters of a text, tokens of a list, 4 characters each; at least 1."""
+    return max(len(one), 1) if isinstance(one, str) else 4 * max(len(one), 1)
+
+
+def _split_usage(usage: Any, weights: Sequence[int]) -> list[dict[str, Any] | None]:
+    """Split every number of a usage by weight; whole numbers stay whole and add up to the original."""
+    if not isinstance(usage, Mapping):
+        return [None] * len(weights)
+    counts = cast("Mapping[str, Any]", usage)
+    columns = {name: _shares(value, weights) for name, value in counts.items()}
+    return [{name: column[n] for name, column in columns.items()} for n in range(len(weights))]
+
+
+def _shares(value: Any, weights: Sequence[int]) -> list[Any]:
+    total = sum(weights)
+    if isinstance(value, float):
+        return [value * weight / total for weight in weights]
+    if isinstance(value, bool) or not isinstance(value, int):
+        return [value] * len(weights)
+    # Largest remainders: whole parts first, and what is left over to those that were cut most.
+    parts = [value * weight // total for weight in weights]
+    cut = sorted(range(len(weights)), key=lambda n: value * weights[n] % total, reverse=True)
+    for n in cut[: value - sum(parts)]:
+        parts[n] += 1
+    return parts
