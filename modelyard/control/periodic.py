@@ -1,0 +1,85 @@
+"""Background jobs of a serving process: a blocking function, again and again, in a worker thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from typing import Final
+
+from modelyard.errors import ModelyardError
+
+JITTER: Final = 0.1  # of the interval, so that several processes do not all come at once
+
+log = logging.getLogger("modelyard.control")
+
+
+class Periodic:
+    """Runs a job every so often while it is started; one that fails is tried again, and `problem` says what went wrong.
+
+    Args:
+        name: For the log.
+        job: Runs in a worker thread.
+        every_s: Seconds between the end of one run and the start of the next.
+    """
+
+    def __init__(self, name: str, job: Callable[[], object], every_s: float) -> None:
+        self._name, self._job, self._every_s = name, job, every_s
+        self._task: asyncio.Task[None] | None = None
+        self._problem: str | None = None
+        self._runs = 0
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last run failed, or None."""
+        return self._problem
+
+    @property
+    def runs(self) -> int:
+        """How many runs have ended, well or not."""
+        return self._runs
+
+    async def start(self) -> None:
+        """Start; the first run comes at once."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=self._name)
+
+    async def stop(self) -> None:
+        """Stop; a run that is under way in its thread is waited for."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        while True:
+            run = asyncio.ensure_future(asyncio.to_thread(self.run_once))
+            try:
+                await asyncio.shield(run)
+            except asyncio.CancelledError:
+                await run
+                raise
+            await asyncio.sleep(self._every_s * (1 + random.uniform(-JITTER, JITTER)))  # noqa: S311
+
+    def run_once(self) -> None:
+        """Run the job now, in this thread; what it raises is logged, once for as long as it stays the same."""
+        try:
+            self._job()
+        except ModelyardError as error:
+            self._failed(str(error), None)
+        except Exception as error:  # a bug must not end the job for good
+            self._failed(f"{type(error).__name__}: {error}", error)
+        else:
+            if self._problem is not None:
+                log.info("The background job %s works again", self._name)
+            self._problem = None
+        finally:
+            self._runs += 1
+
+    def _failed(self, problem: str, bug: Exception | None) -> None:
+        if problem != self._problem:
+            log.error("The background job %s failed: %s", self._name, problem, exc_info=bug)
+        self._problem = problem
