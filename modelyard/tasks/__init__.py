@@ -2,7 +2,16 @@
 
 from modelyard.tasks.base import Classifier
 from modelyard.tasks.features import FEATURES, structure
-from modelyard.tasks.learned import Head, LearnedClassifier
+from modelyard.tasks.learned import Head, LearnedClassifier, SecondLook, SentenceEncoder
 from modelyard.tasks.rules import RuleClassifier
 
-__all__ = ["FEATURES", "Classifier", "Head", "LearnedClassifier", "RuleClassifier", "structure"]
+__all__ = [
+    "FEATURES",
+    "Classifier",
+    "Head",
+    "LearnedClassifier",
+    "RuleClassifier",
+    "SecondLook",
+    "SentenceEncoder",
+    "structure",
+]

@@ -8,9 +8,9 @@ Notation:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -49,11 +49,12 @@ DENSE_NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """n texts as a learned classifier sees them: sparse (n, V), LSA (n, k), standardised dense (n, D)."""
+    """n texts as a learned classifier sees them: sparse (n, V), LSA (n, k), standardised dense (n, D), and sentence embeddings (n, E)."""
 
     sparse: csr_matrix
     lsa: npt.NDArray[np.float32]
     dense: FloatArray
+    semantic: npt.NDArray[np.float32] | None = None
 
     @property
     def terms(self) -> int:
@@ -93,7 +94,7 @@ class Encoder:
 class Head:
     """One question's answer: softmax((mix · linear + (1 − mix) · trees) / temperature).
 
-    Either model may be absent; then the other one counts alone.
+    Either model may be absent; then the other one counts alone. `semantic`, shape (E, C), adds the sentence embedding to the linear one.
     """
 
     classes: tuple[str, ...]
@@ -101,12 +102,22 @@ class Head:
     trees: Trees | None
     mix: float
     temperature: float
+    semantic: npt.NDArray[np.float32] | None = None
 
-    def one(self, vector: SparseVector, lsa: npt.NDArray[np.float32], dense: FloatArray) -> FloatArray:
+    def one(
+        self,
+        vector: SparseVector,
+        lsa: npt.NDArray[np.float32],
+        dense: FloatArray,
+        semantic: npt.NDArray[np.float32] | None = None,
+    ) -> FloatArray:
         """Return the class probabilities of one text, shape (C,)."""
         parts: list[tuple[float, FloatArray]] = []
         if self.linear is not None:
-            parts.append((self.mix, self.linear.one(vector, dense)))
+            scores = self.linear.one(vector, dense)
+            if self.semantic is not None and semantic is not None:
+                scores = scores + semantic @ self.semantic
+            parts.append((self.mix, scores))
         if self.trees is not None:
             parts.append((1.0 - self.mix, self.trees(np.concatenate([lsa.astype(np.float64), dense])[None, :])[0]))
         return softmax(_blend(parts) / self.temperature)
@@ -119,7 +130,10 @@ class Head:
         """Return the scores before the temperature, shape (n, C)."""
         parts: list[tuple[float, FloatArray]] = []
         if self.linear is not None:
-            parts.append((self.mix, self.linear.many(encoded.sparse, encoded.dense)))
+            scores = self.linear.many(encoded.sparse, encoded.dense)
+            if self.semantic is not None and encoded.semantic is not None:
+                scores = scores + encoded.semantic @ self.semantic
+            parts.append((self.mix, scores))
         if self.trees is not None:
             parts.append((1.0 - self.mix, self.trees(np.hstack([encoded.lsa.astype(np.float64), encoded.dense]))))
         return _blend(parts)
@@ -132,6 +146,8 @@ class Head:
             states["linear"] = self.linear.state()
         if self.trees is not None:
             states["trees"] = self.trees.state()
+        if self.semantic is not None:
+            states["semantic"] = ({}, {"weights": self.semantic})
         return join(states)
 
     @classmethod
@@ -140,14 +156,61 @@ class Head:
         facts = part(state, "head")[0]
         linear = Linear.from_state(*part(state, "linear")) if "linear" in state[0] else None
         trees = Trees.from_state(*part(state, "trees")) if "trees" in state[0] else None
-        return cls(tuple(facts["classes"]), linear, trees, facts["mix"], facts["temperature"])
+        semantic = part(state, "semantic")[1]["weights"] if "semantic" in state[0] else None
+        return cls(tuple(facts["classes"]), linear, trees, facts["mix"], facts["temperature"], semantic)
+
+
+class SentenceEncoder(Protocol):
+    """Turns sentences into vectors of which those of like meaning are near each other."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the encoder and its weights."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return unit vectors, shape (n, E)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SecondLook:
+    """Heads that read sentence embeddings, too, asked where words alone leave the first head unsure.
+
+    Attributes:
+        heads: By name; the same questions as the first look's.
+        below: The first head's largest probability under which they are asked.
+        encoder: Fingerprint of the sentence encoder that they were trained with.
+    """
+
+    heads: Mapping[str, Head]
+    below: float
+    encoder: str
 
 
 class LearnedClassifier:
-    """Task classifier with learned heads; a question without a head of its own is answered by the rules."""
+    """Task classifier with learned heads; a question without a head of its own is answered by the rules.
 
-    def __init__(self, encoder: Encoder, heads: Mapping[str, Head], version: str = "unregistered") -> None:
-        self.encoder, self.heads, self._version = encoder, dict(heads), version
+    Args:
+        encoder: Text to features.
+        heads: One a question; they read words alone.
+        version: Name and registry version.
+        second: Heads that read sentence embeddings, where it was trained with some.
+        sentences: The sentence encoder of `second`; without it words alone decide.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        heads: Mapping[str, Head],
+        version: str = "unregistered",
+        *,
+        second: SecondLook | None = None,
+        sentences: SentenceEncoder | None = None,
+    ) -> None:
+        self.encoder, self.heads, self._version, self.second = encoder, dict(heads), version, second
+        usable = second is not None and sentences is not None and sentences.fingerprint == second.encoder
+        self._sentences = sentences if usable else None
         self._rules = RuleClassifier()
 
     @property
@@ -155,13 +218,40 @@ class LearnedClassifier:
         """Name and registry version."""
         return self._version
 
+    @property
+    def reads_words_alone(self) -> bool:
+        """Whether it was trained with a sentence encoder that it does not have here."""
+        return self.second is not None and self._sentences is None
+
     def probabilities(self, text: str) -> dict[str, dict[str, float]]:
         """Return, a head, the probability of each class."""
         vector, lsa, dense = self.encoder.one(text)
+        found = {name: head.one(vector, lsa, dense) for name, head in self.heads.items()}
+        if self.second is not None and self._sentences is not None and found[self._first].max() < self.second.below:
+            semantic = self._sentences.embed([text])[0]
+            found = {name: head.one(vector, lsa, dense, semantic) for name, head in self.second.heads.items()}
         return {
-            name: dict(zip(head.classes, head.one(vector, lsa, dense).tolist(), strict=True))
-            for name, head in self.heads.items()
+            name: dict(zip(self.heads[name].classes, values.tolist(), strict=True)) for name, values in found.items()
         }
+
+    def many(self, texts: Sequence[str]) -> dict[str, FloatArray]:
+        """Return, a head, the class probabilities of many texts, shape (n, C)."""
+        encoded = self.encoder.many(texts)
+        found = {name: head.many(encoded) for name, head in self.heads.items()}
+        if self.second is None or self._sentences is None:
+            return found
+        unsure = found[self._first].max(axis=1) < self.second.below
+        if unsure.any():
+            rows = np.flatnonzero(unsure)
+            again = self.encoder.many([texts[row] for row in rows])
+            again = replace(again, semantic=self._sentences.embed([texts[row] for row in rows]))
+            for name, head in self.second.heads.items():
+                found[name][rows] = head.many(again)
+        return found
+
+    @property
+    def _first(self) -> str:
+        return "domain" if "domain" in self.heads else next(iter(self.heads))
 
     def classify(self, message: Message) -> Task:
         """Return the task of the message's prompt."""
@@ -189,11 +279,17 @@ class LearnedClassifier:
 
     def state(self) -> State:
         """Return what rebuilds this object."""
-        heads = join({name: head.state() for name, head in self.heads.items()})
-        return join({"encoder": self.encoder.state(), "heads": heads})
+        states = {"encoder": self.encoder.state(), "heads": join({name: h.state() for name, h in self.heads.items()})}
+        if self.second is not None:
+            again = join({name: head.state() for name, head in self.second.heads.items()})
+            about: State = ({"below": self.second.below, "encoder": self.second.encoder}, {})
+            states["second"] = join({"heads": again, "about": about})
+        return join(states)
 
     @classmethod
-    def from_artifact(cls, artifact: Artifact, version: str) -> LearnedClassifier:
+    def from_artifact(
+        cls, artifact: Artifact, version: str, sentences: SentenceEncoder | None = None
+    ) -> LearnedClassifier:
         """Rebuild from a verified artifact.
 
         Raises:
@@ -201,11 +297,20 @@ class LearnedClassifier:
         """
         try:
             state = (artifact.facts, artifact.arrays)
-            heads = part(state, "heads")
-            found = {name: Head.from_state(part(heads, name)) for name in heads[0]}
-            return cls(Encoder.from_state(part(state, "encoder")), found, version)
+            second = _second(part(state, "second")) if "second" in state[0] else None
+            encoder = Encoder.from_state(part(state, "encoder"))
+            return cls(encoder, _heads(part(state, "heads")), version, second=second, sentences=sentences)
         except (KeyError, TypeError, IndexError) as error:
             raise CorruptModel(f"The saved classifier {version} lacks a part: {error}.") from None
+
+
+def _heads(state: State) -> dict[str, Head]:
+    return {name: Head.from_state(part(state, name)) for name in state[0]}
+
+
+def _second(state: State) -> SecondLook:
+    about = part(state, "about")[0]
+    return SecondLook(_heads(part(state, "heads")), about["below"], about["encoder"])
 
 
 def _blend(parts: Sequence[tuple[float, FloatArray]]) -> FloatArray:
