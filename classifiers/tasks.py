@@ -1,8 +1,8 @@
-"""Learns task classifiers: candidates, cross-fitted calibration, cross-validated selection."""
+"""Learns task classifiers: candidates, cross-fitted calibration, out-of-fold estimates."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -30,12 +30,14 @@ class TaskParams:
         kind: `linear` (logistic regression on text, structure and keywords), `trees` (boosted trees on LSA, structure and keywords) or
             `blend` of their scores, with weight `mix` for the linear one.
         strength: Inverse L2 penalty of the linear model.
+        semantic_weight: How much sentence embeddings count in the linear model, beside a text vector of unit length; 0 leaves them out.
         encoder: How text becomes numbers.
     """
 
     kind: Literal["linear", "trees", "blend"] = "linear"
     strength: float = 3.0
     mix: float = 0.7
+    semantic_weight: float = 0.0
     encoder: EncoderParams = field(default_factory=EncoderParams)
     trees: TreeParams = field(
         default_factory=lambda: TreeParams(rounds=60, learning_rate=0.08, leaves=8, depth=4, min_leaf=8, l2=1.0)
@@ -44,10 +46,14 @@ class TaskParams:
 
 CANDIDATES: Mapping[str, TaskParams] = {
     "logistic": TaskParams(encoder=EncoderParams(chars=(2, 5))),
-    "lightgbm": TaskParams(kind="trees"),
+    "lightgbm": TaskParams(kind="trees", encoder=EncoderParams(chars=(2, 5))),
     "blend": TaskParams(kind="blend", encoder=EncoderParams(chars=(2, 5))),
 }
-
+# They read sentence embeddings, too.
+SEMANTIC_CANDIDATES: Mapping[str, TaskParams] = {
+    "semantic": replace(CANDIDATES["blend"], semantic_weight=1.0, mix=0.9),
+    "semantic-blend": replace(CANDIDATES["blend"], semantic_weight=1.0, mix=0.5),
+}
 
 CHARS_UP_TO = 2_000  # prompts; with more of them words have been seen, and character n-grams only cost minutes
 
@@ -94,14 +100,20 @@ def fit_head(
     temperature: float = 1.0,
 ) -> Head:
     """Fit one question."""
-    linear = trees = None
+    linear = trees = semantic = None
     if params.kind != "trees":
-        linear = fit_linear(encoded.sparse, encoded.dense, labels, len(classes), strength=params.strength)
+        dense, known = encoded.dense, encoded.dense.shape[1]
+        if params.semantic_weight and encoded.semantic is not None:
+            dense = np.hstack([dense, params.semantic_weight * encoded.semantic.astype(np.float64)])
+        linear = fit_linear(encoded.sparse, dense, labels, len(classes), strength=params.strength)
+        if dense.shape[1] > known:
+            semantic = (params.semantic_weight * linear.dense[known:]).astype(np.float32)
+            linear = replace(linear, dense=linear.dense[:known])
     if params.kind != "linear":
         trees = fit_classes(
             np.hstack([encoded.lsa.astype(np.float64), encoded.dense]), labels, len(classes), params.trees, seed=seed
         )
-    return Head(tuple(classes), linear, trees, params.mix, temperature)
+    return Head(tuple(classes), linear, trees, params.mix, temperature, semantic)
 
 
 def cross_validate(
@@ -112,16 +124,21 @@ def cross_validate(
     folds: int = 5,
     seed: int = 0,
     shared: Encodings | None = None,
+    embeddings: npt.NDArray[np.float32] | None = None,
+    heads: Collection[str] | None = None,
 ) -> dict[str, OutOfFold]:
     """Return out-of-fold probabilities, a head, with the temperature of each fold fitted on the other folds.
 
+    Folds are stratified by the first of `labels`, whichever of the `heads` are asked for (None: all).
     Candidates that are cross-validated on the same texts, folds and seed can pass the same `shared` dictionary to encode each text once.
+    `embeddings`, shape (n, E), are the texts' sentence embeddings, which candidates with a `semantic_weight` need.
 
     Raises:
         InvalidInput: Fewer texts than folds, or a head with one class only.
     """
     numbered = {name: number_labels(values, name) for name, values in labels.items()}
     first = next(iter(numbered.values()))[1]
+    numbered = {name: found for name, found in numbered.items() if heads is None or name in heads}
     logits = {name: np.zeros((len(texts), len(classes))) for name, (classes, _) in numbered.items()}
     fold_of = np.zeros(len(texts), dtype=np.int64)
     shared = {} if shared is None else shared
@@ -133,6 +150,8 @@ def cross_validate(
             encoder = fit_encoder(known, params.encoder, seed=seed)
             shared[key] = encoder.many(known), encoder.many([str(texts[i]) for i in held])
         seen, unseen = shared[key]
+        if embeddings is not None:
+            seen, unseen = replace(seen, semantic=embeddings[rest]), replace(unseen, semantic=embeddings[held])
         for name, (classes, y) in numbered.items():
             logits[name][held] = fit_head(seen, y[rest], classes, params, seed=seed).logits(unseen)
     return {
@@ -147,11 +166,19 @@ def train(
     """Fit on everything; labels and temperatures come from the cross-validation of the same texts."""
     encoder = fit_encoder(texts, params.encoder, seed=seed)
     encoded = encoder.many(texts)
-    heads = {
-        name: fit_head(encoded, found.labels, found.classes, params, seed=seed, temperature=found.temperature)
-        for name, found in pooled.items()
+    return LearnedClassifier(encoder, fit_heads(encoded, dict.fromkeys(pooled, params), pooled, seed=seed))
+
+
+def fit_heads(
+    encoded: Encoded, params: Mapping[str, TaskParams], pooled: Mapping[str, OutOfFold], *, seed: int = 0
+) -> dict[str, Head]:
+    """Fit every question with its own recipe on all texts, with the temperature of its cross-validation."""
+    return {
+        name: fit_head(
+            encoded, pooled[name].labels, pooled[name].classes, recipe, seed=seed, temperature=pooled[name].temperature
+        )
+        for name, recipe in params.items()
     }
-    return LearnedClassifier(encoder, heads)
 
 
 def number_labels(values: Sequence[str], name: str) -> tuple[tuple[str, ...], IntArray]:

@@ -11,7 +11,7 @@ from modelyard.registry.champions import load_champion
 from modelyard.registry.versions import challenger_version, load_version
 from modelyard.routing import CheapestPolicy, LearnedPolicy, RouterModel, RoutingPolicy, RulesPolicy, StaticPolicy
 from modelyard.settings import Settings
-from modelyard.tasks import Classifier, LearnedClassifier, RuleClassifier
+from modelyard.tasks import Classifier, RuleClassifier, open_classifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +66,4 @@ def serving_classifier(settings: Settings) -> Classifier:
     found = load_champion("classifier", settings)
     if found is None:
         return RuleClassifier()
-    return LearnedClassifier.from_artifact(found.artifact, f"classifier {found.version}")
+    return open_classifier(found.artifact, f"classifier {found.version}", settings)

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from classifiers.selection import select
-from classifiers.tasks import CANDIDATES, OutOfFold, TaskParams
+from classifiers.tasks import SEMANTIC_CANDIDATES, OutOfFold, TaskParams, candidates_for
 from classifiers.trees import booster_library
 from experiments.calibration import top_label
 from experiments.evaluate_classifier import judge, trivial_baselines
 from experiments.tracking import Run, new_figure, start
 from experiments.train_router import flat
+from modelyard.embedding.minilm import load_minilm
 from modelyard.errors import InvalidInput
 from modelyard.predictors import write_artifact
 from modelyard.registry.promotion import register
@@ -54,7 +55,7 @@ class TrainedClassifier:
 
     Attributes:
         version: In the registry.
-        candidate: The recipe that cross-validation chose.
+        candidate: The candidates that cross-validation chose, head by head.
         metrics: Out-of-fold results, a head, in the form of `evaluate-classifier`, with `baselines` beside.
         out_of_fold: The predictions behind them.
         run_id: The MLflow run.
@@ -72,11 +73,13 @@ def train_and_register(
     labels: Labels,
     settings: Settings,
     *,
-    candidates: Mapping[str, TaskParams] = CANDIDATES,
+    candidates: Mapping[str, TaskParams] | None = None,
     folds: int = 5,
     seed: int = 0,
 ) -> TrainedClassifier:
-    """Cross-validate the candidates, log, and register the best as challenger.
+    """Cross-validate the candidates, log, and register what is best head by head as challenger.
+
+    Where the local sentence encoder is installed, a second look at the sentence's meaning is learned, too.
 
     Raises:
         InvalidInput: There are too few prompts or classes.
@@ -85,21 +88,30 @@ def train_and_register(
         raise InvalidInput(
             f"{labels.source}: a classifier needs at least {MINIMUM_PROMPTS} labelled prompts, got {len(labels.prompts)}."
         )
-    selection = select(labels.prompts, labels.heads, candidates, folds=folds, seed=seed)
-    name, pooled, losses = selection.name, selection.estimates[selection.name], selection.losses
+    sentences = load_minilm(settings)
+    selection = select(labels.prompts, labels.heads, candidates, folds=folds, seed=seed, sentences=sentences)
+    name, pooled = selection.name, selection.out_of_fold
     metrics = {head: _metrics(labels.prompts, found, head, folds, seed) for head, found in pooled.items()}
-    params = {"folds": folds, "seed": seed, "trees": booster_library(), "prompts": len(labels.prompts)}
+    params = {
+        "folds": folds,
+        "seed": seed,
+        "trees": booster_library(),
+        "prompts": len(labels.prompts),
+        "sentence_encoder": sentences.fingerprint if sentences else "none: words alone",
+    }
+    recipes = {**candidates_for(len(labels.prompts)), **SEMANTIC_CANDIDATES, **(candidates or {})}
     with start(settings, EXPERIMENT).run("train-classifier", params=params) as run:
         run.log_dataset(Path(labels.source).name, labels.sha256, labels.source, "training", len(labels.prompts))
-        for candidate, loss in losses.items():
+        for candidate, heads in selection.estimates.items():
             with start(settings, EXPERIMENT).run(
-                candidate, parent=run, params=flat(asdict(candidates[candidate]))
+                candidate, parent=run, params=flat(asdict(recipes[candidate]))
             ) as child:
-                child.log_metrics({"log_loss": loss})
-        _log(run, name, losses[name], pooled, metrics)
+                losses = {f"{head}.log_loss": found.log_loss for head, found in heads.items()}
+                child.log_metrics({"log_loss": selection.losses[candidate], **losses})
+        _log(run, name, float(np.mean([found.log_loss for found in pooled.values()])), pooled, metrics)
         about = {
             "candidate": name,
-            "params": asdict(candidates[name]),
+            "recipe": asdict(selection.recipe),
             "data_sha256": labels.sha256,
             "prompts": len(labels.prompts),
             **{f"{head}_macro_f1": found["macro_f1"] for head, found in metrics.items()},

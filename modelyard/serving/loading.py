@@ -10,10 +10,13 @@ from modelyard.registry.champions import load_champion
 from modelyard.retrieval import current_index
 from modelyard.routing import LearnedPolicy, RouterModel, RoutingPolicy, StaticPolicy
 from modelyard.settings import Settings, current
-from modelyard.tasks import Classifier, LearnedClassifier, RuleClassifier
+from modelyard.tasks import Classifier, LearnedClassifier, RuleClassifier, open_classifier
 from modelyard.upstream import Upstream
 
 NO_CLASSIFIER = "No task classifier is registered: rules read the task."
+WORDS_ALONE = (
+    "The task classifier's sentence encoder is not installed: words alone read the task (`modelyard models install`)."
+)
 NO_ROUTER = "No router is registered: the static policy chose the model."
 
 
@@ -39,8 +42,7 @@ def load(name: str = "auto", settings: Settings | None = None, *, upstream: Upst
     index = current_index(settings)
     client = upstream or Upstream(settings.upstream_timeout_s)
     generators = {model.name: make_generator(model, index=index, upstream=client) for model in models}
-    classifier_notice = NO_CLASSIFIER if isinstance(classifier, RuleClassifier) else None
-    notices = tuple(notice for notice in (classifier_notice, router_notice) if notice)
+    notices = tuple(notice for notice in (_classifier_notice(classifier), router_notice) if notice)
     return CompositeModel(Parts(spec, models, classifier, policy, index, generators, notices))
 
 
@@ -57,7 +59,15 @@ def _classifier(settings: Settings) -> Classifier:
     champion = load_champion("classifier", settings)
     if champion is None:
         return RuleClassifier()
-    return LearnedClassifier.from_artifact(champion.artifact, f"classifier-{champion.version}")
+    return open_classifier(champion.artifact, f"classifier-{champion.version}", settings)
+
+
+def _classifier_notice(classifier: Classifier) -> str | None:
+    if isinstance(classifier, RuleClassifier):
+        return NO_CLASSIFIER
+    if isinstance(classifier, LearnedClassifier) and classifier.reads_words_alone:
+        return WORDS_ALONE
+    return None
 
 
 def _policy(spec: Composite, models: tuple[BaseModel, ...], settings: Settings) -> tuple[RoutingPolicy, str | None]:

@@ -2,7 +2,7 @@
 
 from modelyard.tasks.base import Classifier
 from modelyard.tasks.features import FEATURES, structure
-from modelyard.tasks.learned import Head, LearnedClassifier, SecondLook, SentenceEncoder
+from modelyard.tasks.learned import Head, LearnedClassifier, SecondLook, SentenceEncoder, open_classifier
 from modelyard.tasks.rules import RuleClassifier
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "RuleClassifier",
     "SecondLook",
     "SentenceEncoder",
+    "open_classifier",
     "structure",
 ]

@@ -17,8 +17,10 @@ import numpy.typing as npt
 
 from modelyard.catalog import estimate_tokens
 from modelyard.embedding import Lsa, SparseVector
+from modelyard.embedding.minilm import load_minilm
 from modelyard.errors import CorruptModel
 from modelyard.predictors import Artifact, Linear, State, Trees, join, part, softmax
+from modelyard.settings import Settings
 from modelyard.tasks.features import FEATURES, structure
 from modelyard.tasks.rules import COMPLEXITIES, DOMAINS, RuleClassifier, complexity_scores, keyword_scores
 from modelyard.types import Message, Task
@@ -242,9 +244,9 @@ class LearnedClassifier:
             return found
         unsure = found[self._first].max(axis=1) < self.second.below
         if unsure.any():
-            rows = np.flatnonzero(unsure)
-            again = self.encoder.many([texts[row] for row in rows])
-            again = replace(again, semantic=self._sentences.embed([texts[row] for row in rows]))
+            rows: list[int] = np.flatnonzero(unsure).tolist()
+            asked = [texts[row] for row in rows]
+            again = replace(self.encoder.many(asked), semantic=self._sentences.embed(asked))
             for name, head in self.second.heads.items():
                 found[name][rows] = head.many(again)
         return found
@@ -302,6 +304,17 @@ class LearnedClassifier:
             return cls(encoder, _heads(part(state, "heads")), version, second=second, sentences=sentences)
         except (KeyError, TypeError, IndexError) as error:
             raise CorruptModel(f"The saved classifier {version} lacks a part: {error}.") from None
+
+
+def open_classifier(artifact: Artifact, version: str, settings: Settings) -> LearnedClassifier:
+    """Rebuild a classifier with the sentence encoder that it asks for, where that is installed.
+
+    Raises:
+        CorruptModel: The artifact's content does not have the layout of this release, or the sentence encoder is damaged.
+    """
+    # The sentence encoder takes a third of a second to load: not for classifiers that would never ask it.
+    sentences = load_minilm(settings) if "second" in artifact.facts else None
+    return LearnedClassifier.from_artifact(artifact, version, sentences)
 
 
 def _heads(state: State) -> dict[str, Head]:

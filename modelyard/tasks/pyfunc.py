@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.predictors import read_artifact
-from modelyard.tasks.learned import KIND, LearnedClassifier
+from modelyard.settings import current
+from modelyard.tasks.learned import KIND, LearnedClassifier, open_classifier
 from modelyard.types import Message
 
 
@@ -27,4 +28,4 @@ class PyfuncClassifier:
 
 
 def _load_pyfunc(data_path: str) -> PyfuncClassifier:  # pyright: ignore[reportUnusedFunction]  (MLflow calls it by name)
-    return PyfuncClassifier(LearnedClassifier.from_artifact(read_artifact(Path(data_path), KIND), "pyfunc"))
+    return PyfuncClassifier(open_classifier(read_artifact(Path(data_path), KIND), "pyfunc", current()))
