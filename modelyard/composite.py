@@ -120,7 +120,10 @@ class CompositeModel:
         plan = self.plan(message)
         started = time.perf_counter()
         async for piece in self.parts.generators[plan.route.model].stream(message, plan.passages):
-            yield self._finish(plan, piece, started) if isinstance(piece, Draft) else piece
+            if isinstance(piece, Draft):
+                yield self._finish(plan, piece, started)
+            elif piece.text:
+                yield piece.text
 
     def ask(self, prompt: str) -> Answer:
         """Answer a single prompt, for scripts and notebooks; inside a running event loop use `await answer(...)`."""

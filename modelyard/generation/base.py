@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from modelyard.types import Draft, Message, Passage
+from modelyard.types import Delta, Draft, Message, Passage
 
 
 class Generator(Protocol):
@@ -24,8 +24,8 @@ class Generator(Protocol):
         """
         ...
 
-    def stream(self, message: Message, passages: Sequence[Passage]) -> AsyncIterator[str | Draft]:
-        """Yield pieces of text as they come and the whole `Draft` last; the pieces joined are the draft's text.
+    def stream(self, message: Message, passages: Sequence[Passage]) -> AsyncIterator[Delta | Draft]:
+        """Yield pieces as they come and the whole `Draft` last; the pieces' texts joined are the draft's text.
 
         Raises:
             GenerationError: There is no usable draft, or it broke off.

@@ -19,7 +19,7 @@ from modelyard.catalog.records import LocalMethod
 from modelyard.errors import InvalidSetting
 from modelyard.generation.composing import compose, quote_sentences, write
 from modelyard.retrieval import Index
-from modelyard.types import Draft, Message, Passage, Usage
+from modelyard.types import Delta, Draft, Message, Passage, Usage
 
 NOTHING: Final = "The knowledge base has nothing on this."
 NO_INDEX: Final = (
@@ -47,11 +47,11 @@ class LocalExtractive:
         """Draft an answer; the method `sentence` looks at the whole knowledge base and leaves the passages aside."""
         return self.draft(message.prompt, passages)
 
-    async def stream(self, message: Message, passages: Sequence[Passage]) -> AsyncGenerator[str | Draft]:
+    async def stream(self, message: Message, passages: Sequence[Passage]) -> AsyncGenerator[Delta | Draft]:
         """Yield the text in pieces and the whole `Draft` last."""
         draft = self.draft(message.prompt, passages)
         for line in draft.text.splitlines(keepends=True):
-            yield line
+            yield Delta(line)
         yield draft
 
     def draft(self, prompt: str, passages: Sequence[Passage] = ()) -> Draft:

@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from math import ceil
-from typing import Final
+from typing import Any, Final
 
 from modelyard.catalog import BaseModel, estimate_tokens
 from modelyard.errors import InvalidSetting
-from modelyard.types import Draft, Message, Passage, Turn, Usage
+from modelyard.types import Delta, Draft, Message, Passage, Turn, Usage
 from modelyard.upstream import Completion, Endpoint, Upstream
 
 SOURCES: Final = (
@@ -44,18 +44,18 @@ class OpenAICompatible:
             UpstreamError: The endpoint failed.
         """
         turns = with_sources(message.turns, passages)
-        return self._draft(turns, passages, await self._client.complete(self._endpoint, turns))
+        return self._draft(turns, passages, await self._client.complete(self._endpoint, _body(turns)))
 
-    async def stream(self, message: Message, passages: Sequence[Passage]) -> AsyncGenerator[str | Draft]:
+    async def stream(self, message: Message, passages: Sequence[Passage]) -> AsyncGenerator[Delta | Draft]:
         """Yield pieces of text as they come and the whole `Draft` last.
 
         Raises:
             UpstreamError: The endpoint failed, or its stream broke off.
         """
         turns = with_sources(message.turns, passages)
-        async with aclosing(self._client.stream(self._endpoint, turns)) as pieces:
+        async with aclosing(self._client.stream(self._endpoint, _body(turns))) as pieces:
             async for piece in pieces:
-                yield piece if isinstance(piece, str) else self._draft(turns, passages, piece)
+                yield piece if isinstance(piece, Delta) else self._draft(turns, passages, piece)
 
     def _draft(self, turns: Sequence[Turn], passages: Sequence[Passage], completion: Completion) -> Draft:
         return Draft(
@@ -93,3 +93,7 @@ def cited(text: str, passages: Sequence[Passage]) -> tuple[Passage, ...]:
     """Return the passages whose numbers the text marks, in the order of their numbers."""
     numbers = {int(number) for mark in _MARK.findall(text) for number in mark.split(",")}
     return tuple(replace(passage, cited=True) for number, passage in enumerate(passages, start=1) if number in numbers)
+
+
+def _body(turns: Sequence[Turn]) -> dict[str, Any]:
+    return {"messages": [turn.wire or {"role": turn.role, "content": turn.text} for turn in turns]}

@@ -1,65 +1,64 @@
-"""The HTTP client of the hot path: one pooled aiohttp session, retries before the first token, never after it."""
+"""The client of the hot path: one attempt a call, and one `UpstreamError` for every way in which it can fail."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Final, Self
 
 import aiohttp
-import stamina
 
-from modelyard.errors import UpstreamError
 from modelyard.settings import Settings
-from modelyard.types import Turn
+from modelyard.types import Delta
 from modelyard.upstream.endpoint import Endpoint
-from modelyard.upstream.wire import DONE, Completion, StreamedAnswer, completion, error_message, events, payload
+from modelyard.upstream.streaming import StreamedAnswer
+from modelyard.upstream.timing import Timeouts, Watch
+from modelyard.upstream.transport import BROKEN, LONGEST_ANSWER, Transport, fault, let_linger, read
+from modelyard.upstream.wire import Completion, completion, decode, encode
 
-CONNECTIONS = 256
-ERROR_BODY = 64 * 1024  # bytes of an error's body that are read
-
-_Result = TypeVar("_Result")
+FAREWELL_S: Final = 2.0  # how long usage and end mark may take after the finish reason
+_NO_LIST: Final = frozenset({200, 404, 405})  # an endpoint without a list of models is alive
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often and how soon a failed call is made again; seconds. An upstream's own Retry-After comes first."""
+    """How whoever calls an upstream should try again; times in seconds. An upstream's own Retry-After comes first.
+
+    Attributes:
+        attempts: Calls of one model, at most.
+        wait_initial_s: Upper end of the first wait, which is drawn between 0 and it; it doubles with each further one.
+        wait_max_s: Longest wait, an upstream's Retry-After included.
+        most: Calls for one answer, of all models together.
+        total_s: Longest time until an answer begins; None takes twice the client's timeout.
+    """
 
     attempts: int = 3
     wait_initial_s: float = 0.2
     wait_max_s: float = 5.0
-    wait_jitter_s: float = 0.5
-
-
-class _RetryLater(UpstreamError):
-    """An upstream error that says itself when to come back."""
-
-    def __init__(self, error: UpstreamError, after_s: float) -> None:
-        super().__init__(str(error), status=error.status, retryable=True)
-        self.after_s = after_s
+    most: int = 10
+    total_s: float | None = None
 
 
 class Upstream:
-    """Calls OpenAI-compatible endpoints.
+    """Calls OpenAI-compatible endpoints, once a call: who calls decides what a failure means.
 
     It serves one event loop at a time, and closes its connections with `close` or when that loop shuts down.
 
     Args:
-        timeout_s: Longest time for one call, its retries included.
-        retries: How failed calls are made again: on 429, on 5xx, and where no connection came about or held.
+        timeout_s: Longest time for one call, where its endpoint does not say.
+        retries: What callers that try again should keep to.
+        timeouts: Instead of those derived from `timeout_s`.
     """
 
-    def __init__(self, timeout_s: float = 60.0, retries: Retries | None = None) -> None:
-        self._timeout_s = timeout_s
-        self._retries = retries or Retries()
-        self._held: AsyncGenerator[aiohttp.ClientSession] | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+    def __init__(
+        self, timeout_s: float = 60.0, retries: Retries | None = None, *, timeouts: Timeouts | None = None
+    ) -> None:
+        self.timeouts = timeouts or Timeouts.of(timeout_s)
+        self.retries = retries or Retries()
+        self._transport = Transport(self.timeouts.connect_s)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Upstream:
@@ -76,132 +75,161 @@ class Upstream:
 
     async def close(self) -> None:
         """Close the pooled connections; a later call opens new ones."""
-        held, self._held, self._session = self._held, None, None
-        if held is not None and self._loop is asyncio.get_running_loop():
-            await held.aclose()
+        await self._transport.close()
 
-    async def complete(self, endpoint: Endpoint, turns: Sequence[Turn]) -> Completion:
-        """Return the whole answer.
+    async def complete(
+        self, endpoint: Endpoint, body: Mapping[str, Any], *, within_s: float | None = None
+    ) -> Completion:
+        """Return the whole answer to a chat request.
 
-        Raises:
-            UpstreamError: The endpoint failed, after retries where these make sense, or gave no text.
-        """
-        headers, body = endpoint.headers(), payload(endpoint, turns, stream=False)
-
-        async def attempt(remaining_s: float) -> Completion:
-            response = await self._open(endpoint, headers, body, remaining_s)
-            async with response:
-                return completion(endpoint, await response.text("utf-8", "replace"))
-
-        return await self._with_retries(endpoint, attempt)
-
-    async def stream(self, endpoint: Endpoint, turns: Sequence[Turn]) -> AsyncGenerator[str | Completion]:
-        """Yield pieces of text as they come and the whole `Completion` last.
+        Args:
+            endpoint: Where to; its model's name takes the place of the body's.
+            body: The request, without `stream`.
+            within_s: A narrower limit than the timeouts'.
 
         Raises:
-            UpstreamError: The endpoint failed; after the first piece of text nothing is tried again.
+            UpstreamError: The endpoint failed, or gave nothing.
+            InvalidInput: The body cannot be passed on.
         """
-        headers, body = endpoint.headers(), payload(endpoint, turns, stream=True)
-        response = await self._with_retries(
-            endpoint, lambda remaining_s: self._open(endpoint, headers, body, remaining_s)
-        )
-        answer, done = StreamedAnswer(endpoint), False
-        try:
-            async for data in events(endpoint, response.content.iter_any()):
-                done = data.strip() == DONE
-                if done:
-                    break
-                if text := answer.take(data):
-                    yield text
-        except (aiohttp.ClientError, TimeoutError) as error:
-            # Everything that matters may have come before the connection broke.
-            if answer.finish_reason is None:
-                raise _broken(endpoint, error, self._timeout_s) from error
-        finally:
-            response.release()
-        yield answer.finish(done=done)
+        return completion(endpoint, await self._whole(endpoint, "/chat/completions", body, within_s))
 
-    async def _with_retries(self, endpoint: Endpoint, attempt: Callable[[float], Awaitable[_Result]]) -> _Result:
+    async def embed(self, endpoint: Endpoint, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the response to an embeddings request.
+
+        Raises:
+            UpstreamError: The endpoint failed, or its answer holds no list `data`.
+            InvalidInput: The body cannot be passed on.
+        """
+        return await self._listed(endpoint, "/embeddings", body, "data")
+
+    async def moderate(self, endpoint: Endpoint, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the response to a moderations request.
+
+        Raises:
+            UpstreamError: The endpoint failed, or its answer holds no list `results`.
+            InvalidInput: The body cannot be passed on.
+        """
+        return await self._listed(endpoint, "/moderations", body, "results")
+
+    async def probe(self, endpoint: Endpoint, timeout_s: float = 5.0) -> float:
+        """Ask for the list of models and return how long that took in milliseconds.
+
+        Raises:
+            UpstreamError: There was no answer, or a refusal.
+        """
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self._timeout_s
+        started = clock()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await read(endpoint, await self._transport.get(endpoint, "/models", *_NO_LIST))
+        except BROKEN as error:
+            raise fault(endpoint, error, timeout_s) from error
+        return (clock() - started) * 1000
 
-        def backoff(error: Exception) -> bool | float:
-            if isinstance(error, _RetryLater):
-                return error.after_s if clock() + error.after_s < deadline else False
-            return isinstance(error, UpstreamError) and error.retryable and clock() < deadline
+    async def stream(
+        self, endpoint: Endpoint, body: Mapping[str, Any], *, within_s: float | None = None
+    ) -> AsyncGenerator[Delta | Completion]:
+        """Yield what a streamed answer holds piece by piece, and the whole `Completion` last.
 
-        async for again in stamina.retry_context(
-            on=backoff,
-            attempts=self._retries.attempts,
-            timeout=self._timeout_s,
-            wait_initial=self._retries.wait_initial_s,
-            wait_max=self._retries.wait_max_s,
-            wait_jitter=self._retries.wait_jitter_s,
-        ):
-            with again:
-                try:
-                    return await attempt(max(deadline - clock(), 0.001))
-                except (aiohttp.ClientError, TimeoutError) as error:
-                    raise _broken(endpoint, error, self._timeout_s) from error
-        raise endpoint.error("was never called")  # unreachable: stamina raises the last attempt's error
+        Closing the generator closes the connection at once.
 
-    async def _open(
-        self, endpoint: Endpoint, headers: dict[str, str], body: dict[str, object], remaining_s: float
-    ) -> aiohttp.ClientResponse:
-        session = await self._connected()
-        response = await session.post(
-            endpoint.url,
-            json=body,
-            headers=headers,
-            allow_redirects=False,  # a key goes nowhere but where the catalogue says
-            timeout=aiohttp.ClientTimeout(total=remaining_s),
-        )
-        if response.status == 200:
-            return response
-        async with response:
-            raise await _refused(endpoint, response)
+        Args:
+            endpoint: Where to; its model's name takes the place of the body's.
+            body: The request, without `stream`.
+            within_s: A narrower limit for the first piece than the timeouts'.
 
-    async def _connected(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        if self._session is None or self._loop is not loop:
-            self._held, self._loop = _session(), loop
-            self._session = await anext(self._held)
-        return self._session
+        Raises:
+            UpstreamError: The endpoint failed, gave nothing, or ended its stream without its end (kind `cut`).
+            InvalidInput: The body cannot be passed on.
+        """
+        times, clock = self._times(endpoint), asyncio.get_running_loop().time
+        started, first_s = clock(), _least(times.first_token_s, within_s)
+        response = await self._opened(endpoint, body, first_s)
+        if response.content_type == "application/json":  # asked to stream, it answers whole
+            whole = completion(endpoint, await self._rest(endpoint, response, first_s))
+            yield Delta(whole.text, whole.fields)
+            yield whole
+            return
+        answer, size, ended = StreamedAnswer(endpoint), 0, False
+        watch = Watch(response, times, started, started + first_s)
+        try:
+            while not answer.done:
+                watch.waiting_since = clock()
+                chunk = await _next_chunk(endpoint, response, answer, watch)
+                watch.waiting_since = None
+                size += len(chunk)
+                if size > LONGEST_ANSWER:
+                    raise endpoint.error(f"sent a stream of more than {LONGEST_ANSWER} bytes")
+                for delta in answer.feed(chunk):
+                    watch.begun = True
+                    yield delta
+                if not chunk:
+                    break
+                if answer.finish_reason is not None:
+                    watch.let_end(FAREWELL_S)
+            whole = answer.finish()
+            ended = answer.done
+        finally:
+            watch.stop()
+            if ended:
+                let_linger(response)
+            else:
+                response.close()
+        yield whole
+
+    def _times(self, endpoint: Endpoint) -> Timeouts:
+        return self.timeouts if endpoint.timeout_s is None else _timeouts(endpoint.timeout_s)
+
+    async def _whole(self, endpoint: Endpoint, path: str, body: Mapping[str, Any], within_s: float | None) -> bytes:
+        data = encode({**body, "model": endpoint.model})
+        total_s = _least(self._times(endpoint).total_s, within_s)
+        try:
+            async with asyncio.timeout(total_s):
+                return await read(endpoint, await self._transport.post(endpoint, path, data))
+        except BROKEN as error:
+            raise fault(endpoint, error, total_s) from error
+
+    async def _listed(self, endpoint: Endpoint, path: str, body: Mapping[str, Any], entries: str) -> dict[str, Any]:
+        answer = decode(endpoint, await self._whole(endpoint, path, body, None))
+        if not isinstance(answer.get(entries), list):
+            raise endpoint.error(f"gave an answer without {entries}")
+        return answer
+
+    async def _opened(self, endpoint: Endpoint, body: Mapping[str, Any], within_s: float) -> aiohttp.ClientResponse:
+        options = {**(body.get("stream_options") or {}), "include_usage": True}
+        data = encode({**body, "model": endpoint.model, "stream": True, "stream_options": options})
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._transport.post(endpoint, "/chat/completions", data)
+        except BROKEN as error:
+            raise fault(endpoint, error, within_s) from error
+
+    async def _rest(self, endpoint: Endpoint, response: aiohttp.ClientResponse, within_s: float) -> bytes:
+        try:
+            async with asyncio.timeout(within_s):
+                return await read(endpoint, response)
+        except BROKEN as error:
+            raise fault(endpoint, error, within_s) from error
 
 
-async def _session() -> AsyncGenerator[aiohttp.ClientSession]:
-    """Hold a session open. An event loop that shuts down closes its async generators, and with this one the session."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
-        yield session
-
-
-async def _refused(endpoint: Endpoint, response: aiohttp.ClientResponse) -> UpstreamError:
-    text = (await response.content.read(ERROR_BODY)).decode("utf-8", "replace")
+async def _next_chunk(
+    endpoint: Endpoint, response: aiohttp.ClientResponse, answer: StreamedAnswer, watch: Watch
+) -> bytes:
+    """Return the next bytes of a stream, b"" at its end: where it breaks after its finish reason, that is its end."""
     try:
-        detail = error_message(json.loads(text))
-    except ValueError:
-        detail = "" if "<html" in text.lower() else text
-    error = endpoint.refused(response.status, detail)
-    after_s = _seconds(response.headers.get("Retry-After", ""))
-    return _RetryLater(error, after_s) if error.retryable and after_s is not None else error
+        return await response.content.readany()
+    except BROKEN as error:
+        if answer.finish_reason is not None:
+            return b""
+        if watch.expired is not None:
+            raise endpoint.error(watch.expired, kind="timeout") from error
+        raise fault(endpoint, error, 0.0) from error
 
 
-def _seconds(retry_after: str) -> float | None:
-    """Read a Retry-After header: seconds or a date; None where it is neither."""
-    if retry_after.isdecimal():
-        return float(retry_after)
-    try:
-        moment = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    return max((moment - datetime.now(moment.tzinfo)).total_seconds(), 0.0)
+def _least(limit_s: float, within_s: float | None) -> float:
+    return limit_s if within_s is None else min(limit_s, within_s)
 
 
-def _broken(endpoint: Endpoint, error: Exception, timeout_s: float) -> UpstreamError:
-    if isinstance(error, TimeoutError):
-        return endpoint.error(f"did not finish within {timeout_s:g} s", retryable=True)
-    if isinstance(error, aiohttp.InvalidURL):
-        return endpoint.error("has a base_url that is not an address")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return endpoint.error("cannot be reached", retryable=True)
-    return endpoint.error("broke the connection", retryable=True)
+@lru_cache(maxsize=256)
+def _timeouts(timeout_s: float) -> Timeouts:
+    return Timeouts.of(timeout_s)

@@ -1,172 +1,172 @@
-"""Reads what an OpenAI-compatible endpoint sends: whole completions, and server-sent events."""
+"""Writes and reads the OpenAI wire: requests, and whole completions."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
-from modelyard.errors import UpstreamError
-from modelyard.types import FinishReason, Turn
-from modelyard.upstream.endpoint import Endpoint
+import orjson
 
-DONE: Final = "[DONE]"
-LONGEST_EVENT: Final = 1 << 20  # bytes; a stream whose line never ends must not fill the memory
+from modelyard.errors import InvalidInput
+from modelyard.types import FinishReason
+from modelyard.upstream.endpoint import Endpoint, error_parts
+
 FINISH_REASONS: Final = frozenset({"stop", "length", "content_filter", "tool_calls"})
+MOST_TOKENS: Final = 1_000_000_000  # an upstream that reports more reports nonsense
+
+# What makes an answer one without text.
+_SUBSTANCE: Final = ("tool_calls", "refusal", "audio", "function_call")
+
+
+class Counts(NamedTuple):
+    """Tokens as the endpoint counted them; None where it did not. `cached` of the prompt's were read from its cache."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    cached: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole answer; token counts are None where the endpoint did not report them."""
+    """A whole answer.
+
+    Attributes:
+        text: Empty where the answer is a tool call or a refusal, or its tokens ran out before the first visible one.
+        finish_reason: Why it ended.
+        prompt_tokens: None where the endpoint did not report it; likewise `completion_tokens`.
+        completion_tokens: Includes what a reasoning model thought.
+        cached_tokens: Of the prompt's tokens, those read from the endpoint's cache.
+        fields: Other entries of the assistant message, such as `tool_calls`.
+    """
 
     text: str
     finish_reason: FinishReason
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int = 0
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-def payload(endpoint: Endpoint, turns: Sequence[Turn], *, stream: bool) -> dict[str, Any]:
-    """Return the request body."""
-    body: dict[str, Any] = {
-        "model": endpoint.model,
-        "messages": [{"role": turn.role, "content": turn.text} for turn in turns],
-    }
-    return body | {"stream": True, "stream_options": {"include_usage": True}} if stream else body
-
-
-def completion(endpoint: Endpoint, body: str) -> Completion:
-    """Read the body of an answer that was not streamed.
+def encode(body: Mapping[str, Any]) -> bytes:
+    """Return a request's body as JSON.
 
     Raises:
-        UpstreamError: It is not a completion, or holds no text.
+        InvalidInput: JSON cannot carry a value in it.
     """
-    answer = _object(endpoint, body)
-    _raise_if_error(endpoint, answer)
-    choice = _first_choice(answer)
-    text = _mapping(choice.get("message")).get("content")
-    if not isinstance(text, str) or not text.strip():
-        raise endpoint.error("gave an answer without text")
-    prompt_tokens, completion_tokens = _usage(answer)
-    return Completion(text, _finish_reason(choice) or "stop", prompt_tokens, completion_tokens)
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # lone surrogates, integers beyond 64 bits, deep nesting: the slow encoder takes more
+        try:
+            return json.dumps(body).encode()
+        except (TypeError, ValueError, RecursionError):
+            raise InvalidInput("The request holds a value, or nesting, that cannot be passed on as JSON.") from None
 
 
-@dataclass(slots=True)
-class StreamedAnswer:
-    """Puts the chunks of one streamed answer together."""
-
-    endpoint: Endpoint
-    parts: list[str] = field(default_factory=list[str])
-    finish_reason: FinishReason | None = None
-    usage: tuple[int | None, int | None] = (None, None)
-
-    def take(self, data: str) -> str:
-        """Read one event's data and return its piece of text, which may be empty.
-
-        Raises:
-            UpstreamError: It is not a chunk, or it is an error.
-        """
-        chunk = _object(self.endpoint, data)
-        _raise_if_error(self.endpoint, chunk)
-        choice = _first_choice(chunk)
-        self.finish_reason = _finish_reason(choice) or self.finish_reason
-        if chunk.get("usage"):
-            self.usage = _usage(chunk)
-        text = _mapping(choice.get("delta")).get("content")
-        if not isinstance(text, str):
-            return ""
-        self.parts.append(text)
-        return text
-
-    def finish(self, *, done: bool) -> Completion:
-        """Return the whole answer; `done` says whether the stream's own end mark was seen.
-
-        Raises:
-            UpstreamError: The stream ended with neither a finish reason nor its end mark, or held no text.
-        """
-        if self.finish_reason is None and not done:
-            raise self.endpoint.error("cut its stream before the end", retryable=True)
-        text = "".join(self.parts)
-        if not text.strip():
-            raise self.endpoint.error("gave an answer without text")
-        return Completion(text, self.finish_reason or "stop", *self.usage)
-
-
-async def events(endpoint: Endpoint, chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """Yield the data of each server-sent event, whatever the chunks' borders; comments and other fields are left out.
+def decode(endpoint: Endpoint, data: bytes) -> dict[str, Any]:
+    """Read a JSON object that is not an error.
 
     Raises:
-        UpstreamError: An event is longer than a mebibyte or not UTF-8.
+        UpstreamError: It is something else.
     """
-    pending, data = b"", list[str]()
-    async for chunk in chunks:
-        *lines, pending = (pending + chunk).split(b"\n")
-        if len(pending) + sum(map(len, data)) > LONGEST_EVENT:
-            raise endpoint.error(f"sent an event of more than {LONGEST_EVENT} bytes")
-        for raw in lines:
-            line = _decode(endpoint, raw.removesuffix(b"\r"))
-            if line.startswith("data:"):
-                data.append(line.removeprefix("data:").removeprefix(" "))
-            elif not line and data:
-                yield "\n".join(data)
-                data = []
-    last = [*data, _decode(endpoint, pending).removeprefix("data:").strip()]
-    if DONE in last:  # an end mark counts without its blank line; any other event that was cut off does not
-        yield DONE
-
-
-def _decode(endpoint: Endpoint, line: bytes) -> str:
     try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        raise endpoint.error("sent an event that is not UTF-8") from None
-
-
-def _object(endpoint: Endpoint, text: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
         raise endpoint.error("sent something that is not JSON") from None
     if not isinstance(found, dict):
         raise endpoint.error("sent JSON that is not an object")
-    return cast("dict[str, Any]", found)
+    answer = cast("dict[str, Any]", found)
+    if error := answer.get("error"):
+        raise endpoint.reported(error)
+    return answer
 
 
-def _raise_if_error(endpoint: Endpoint, answer: Mapping[str, Any]) -> None:
-    if answer.get("error"):
-        raise _reported(endpoint, error_message(answer) or "no message")
+def completion(endpoint: Endpoint, data: bytes) -> Completion:
+    """Read the body of an answer that was not streamed.
+
+    Raises:
+        UpstreamError: It is not a completion, or holds nothing.
+    """
+    answer = decode(endpoint, data)
+    choices = answer.get("choices")
+    choice = mapping(cast("list[Any]", choices)[0]) if isinstance(choices, list) and choices else {}
+    message = mapping(choice.get("message"))
+    reason = finish_reason_of(endpoint, choice.get("finish_reason"))
+    text = text_of(endpoint, message.get("content"))
+    return whole(endpoint, text, reason or "stop", counts(answer.get("usage")), others(message))
 
 
-def _reported(endpoint: Endpoint, message: str) -> UpstreamError:
-    return endpoint.error(f"reported an error: {message[:200]}")
+def counts(usage: Any) -> Counts:
+    """Read an OpenAI-shaped usage; what is no sensible number counts as not reported."""
+    row = mapping(usage)
+    prompt, written = _count(row.get("prompt_tokens")), _count(row.get("completion_tokens"))
+    if prompt is None or written is None:
+        return Counts()
+    cached = mapping(row.get("prompt_tokens_details")).get("cached_tokens", row.get("prompt_cache_hit_tokens"))
+    return Counts(prompt, written, min(_count(cached) or 0, prompt))
 
 
 def error_message(answer: object) -> str:
     """Return the sentence inside an OpenAI-shaped error body, or the empty string."""
-    error = _mapping(answer).get("error")
-    message = error if isinstance(error, str) else _mapping(error).get("message")
-    return message if isinstance(message, str) else ""
+    return error_parts(mapping(answer).get("error"))[1]
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def whole(endpoint: Endpoint, text: str, reason: FinishReason, tokens: Counts, fields: Mapping[str, Any]) -> Completion:
+    """Return a completion.
+
+    Raises:
+        UpstreamError: There is nothing in it.
+    """
+    if not text.strip() and reason != "length" and not any(fields.get(name) for name in _SUBSTANCE):
+        if reason == "content_filter":
+            raise endpoint.error("withheld its answer for its content policy", kind="content_policy")
+        raise endpoint.error("gave an answer without text")
+    return Completion(text, reason, tokens.prompt, tokens.completion, tokens.cached, fields)
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return a JSON object, or an empty one where it is something else."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def _first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    choices = answer.get("choices")
-    return _mapping(choices[0]) if isinstance(choices, list) and choices else {}
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS else None
 
 
-def _finish_reason(choice: Mapping[str, Any]) -> FinishReason | None:
-    reason = choice.get("finish_reason")
+def finish_reason_of(endpoint: Endpoint, reason: object) -> FinishReason | None:
+    """Return why an answer ended; None where it has not. A reason that the wire does not know counts as `stop`.
+
+    Raises:
+        UpstreamError: The reason is an error.
+    """
     if reason is None:
         return None
-    return cast("FinishReason", reason) if reason in FINISH_REASONS else "stop"
+    if reason == "error":  # OpenRouter's way to say that its own upstream broke off
+        raise endpoint.error("broke its answer off with an error", kind="cut")
+    return cast("FinishReason", reason) if isinstance(reason, str) and reason in FINISH_REASONS else "stop"
 
 
-def _usage(answer: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    usage = _mapping(answer.get("usage"))
-    counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
-    if all(isinstance(count, int) and count >= 0 for count in counts):
-        return counts  # pyright: ignore[reportReturnType]  (checked in the line above)
-    return None, None
+def text_of(endpoint: Endpoint, content: Any) -> str:
+    """Return a content's text; some endpoints send parts instead.
+
+    Raises:
+        UpstreamError: It is neither.
+    """
+    if isinstance(content, str):
+        return content
+    if content is None:
+        return ""
+    if not isinstance(content, list):
+        raise endpoint.error("sent content that is not text")
+    parts = [mapping(part).get("text") for part in cast("list[Any]", content)]
+    return "".join(part for part in parts if isinstance(part, str))
+
+
+def others(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a message or delta holds beside role and content, where it says anything."""
+    return {
+        name: value
+        for name, value in message.items()
+        if name not in {"role", "content"} and value is not None and value not in ("", [], {})
+    }

@@ -10,7 +10,7 @@ from modelyard.errors import GenerationError
 from modelyard.retrieval import Index
 from modelyard.routing import StaticPolicy
 from modelyard.tasks import RuleClassifier
-from modelyard.types import Answer, Draft, Message, Passage, Usage
+from modelyard.types import Answer, Delta, Draft, Message, Passage, Usage
 from tests.unit.retrieval.knowledge import knowledge
 from tests.unit.routing.toy import MODELS
 
@@ -33,11 +33,11 @@ class Quoting:
             raise self.failure
         return self.draft(passages)
 
-    async def stream(self, message: Message, passages: Sequence[Passage]) -> AsyncIterator[str | Draft]:
-        yield "Strict "
+    async def stream(self, message: Message, passages: Sequence[Passage]) -> AsyncIterator[Delta | Draft]:
+        yield Delta("Strict ")
         if self.failure is not None:
             raise self.failure
-        yield "Mode."
+        yield Delta("Mode.")
         yield self.draft(passages)
 
 

@@ -8,7 +8,7 @@ from modelyard.generation import LocalExtractive, make_generator
 from modelyard.generation.base import Generator
 from modelyard.generation.local import NO_INDEX, NOTHING
 from modelyard.retrieval import Index
-from modelyard.types import Draft, Message, Passage
+from modelyard.types import Delta, Draft, Message, Passage
 from modelyard.upstream import Upstream
 from tests.unit.retrieval.knowledge import knowledge
 
@@ -67,7 +67,7 @@ async def test_stream_gives_the_draft_in_pieces(index: Index, method: str) -> No
     message = Message.of("how do I write an effect with cleanup?")
     *pieces, last = [piece async for piece in generator.stream(message, ())]
     assert isinstance(last, Draft)
-    assert "".join(str(piece) for piece in pieces) == last.text
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Delta)) == last.text
     assert last == await generator.generate(message, ())
 
 

@@ -6,7 +6,7 @@ from modelyard.catalog import BaseModel, Price
 from modelyard.errors import GenerationError, InvalidSetting
 from modelyard.generation.base import Generator
 from modelyard.generation.openai_compatible import OpenAICompatible, with_sources
-from modelyard.types import Draft, Message, Passage, Turn, Usage
+from modelyard.types import Delta, Draft, Message, Passage, Turn, Usage
 from modelyard.upstream import Retries, Upstream
 from tests.unit.upstream.openai_server import DONE, answers, chunk, openai_server, refuses, streams, usage_chunk
 
@@ -65,7 +65,7 @@ async def test_stream_ends_with_the_draft() -> None:
     behaviour = streams(chunk("Use "), chunk("[1]."), chunk(finish_reason="length"), usage_chunk(10, 4), DONE)
     async with openai_server(behaviour) as server, Upstream() as client:
         *pieces, draft = [piece async for piece in generator(server.base_url, client).stream(ASK, (FLEX,))]
-    assert pieces == ["Use ", "[1]."]
+    assert pieces == [Delta("Use "), Delta("[1].")]
     assert isinstance(draft, Draft)
     assert (draft.text, draft.finish_reason, draft.usage.estimated) == ("Use [1].", "length", False)
     assert len(draft.cited) == 1

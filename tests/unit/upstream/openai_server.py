@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -26,7 +27,7 @@ class OpenAIServer:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         behaviour = self.behaviours[min(len(self.bodies), len(self.behaviours) - 1)]
-        self.bodies.append(await request.json())
+        self.bodies.append(await request.json() if request.can_read_body else {})
         self.headers.append(dict(request.headers))
         self.connections.add(request.transport.get_extra_info("peername") if request.transport else None)
         return await behaviour(request)
@@ -37,6 +38,9 @@ async def openai_server(*behaviours: Behaviour) -> AsyncIterator[OpenAIServer]:
     server = OpenAIServer(behaviours)
     app = web.Application()
     app.router.add_post("/v1/chat/completions", server.handle)
+    app.router.add_post("/v1/embeddings", server.handle)
+    app.router.add_post("/v1/moderations", server.handle)
+    app.router.add_get("/v1/models", server.handle)
     async with TestServer(app) as http:
         server.base_url = str(http.make_url("/v1"))
         yield server
@@ -80,13 +84,30 @@ def streams(*pieces: bytes, cut: bool = False) -> Behaviour:
     return behaviour
 
 
-def chunk(text: str | None = None, *, finish_reason: str | None = None) -> bytes:
-    choice = {"index": 0, "delta": {"content": text} if text is not None else {}, "finish_reason": finish_reason}
+def chunk(text: str | None = None, *, finish_reason: str | None = None, **fields: Any) -> bytes:
+    delta = {**({"content": text} if text is not None else {}), **fields}
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     return event({"object": "chat.completion.chunk", "choices": [choice]})
 
 
 def usage_chunk(prompt_tokens: int, completion_tokens: int) -> bytes:
     return event({"choices": [], "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}})
+
+
+def hangs(*pieces: bytes) -> Behaviour:
+    """Send the raw pieces, nothing at all where there are none, and then wait until the caller leaves."""
+
+    async def behaviour(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        if pieces:
+            await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+        while request.transport is not None and not request.transport.is_closing():
+            await asyncio.sleep(0.005)
+        return response
+
+    return behaviour
 
 
 def event(data: Any) -> bytes:
