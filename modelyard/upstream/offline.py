@@ -10,13 +10,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Self, cast
 
 import aiohttp
 import orjson
 
 from modelyard.errors import InvalidInput, UpstreamError
-from modelyard.upstream.endpoint import Endpoint
+from modelyard.upstream.endpoint import Endpoint, error_parts
+from modelyard.upstream.faults import retry_after
 from modelyard.upstream.offline_files import (
     BatchPath,
     BatchRequest,
@@ -27,7 +28,7 @@ from modelyard.upstream.offline_files import (
     mapping,
     read_result,
 )
-from modelyard.upstream.wire import error_message
+from modelyard.upstream.transport import BROKEN, fault
 
 PRICE_FACTOR: Final = 0.5  # what a batch costs beside calls at once: half, at every endpoint that has batches today
 LONGEST_LINE: Final = 1 << 24  # bytes of one result; a line that never ends must not fill the memory
@@ -74,6 +75,7 @@ class OfflineBatches:
 
     def __init__(self, endpoint: Endpoint, *, timeout_s: float = 60.0) -> None:
         self._endpoint = endpoint
+        self._timeout_s = timeout_s
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s, sock_read=timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
@@ -126,17 +128,19 @@ class OfflineBatches:
         """
         failures = 0
         while True:
+            pause_s = every_s
             try:
                 batch = await self.poll(batch_id)
             except UpstreamError as error:
                 failures += 1
                 if not error.retryable or failures >= MOST_FAILED_POLLS:
                     raise
+                pause_s = max(every_s, error.retry_after_s or 0.0)
             else:
                 failures = 0
                 if batch.ended:
                     return batch
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(pause_s)
 
     async def results(self, batch: Batch) -> AsyncGenerator[BatchResult]:
         """Yield the results, in no particular order, answered ones first; requests that were never started have none.
@@ -189,23 +193,17 @@ class OfflineBatches:
                 if response.status != 200:
                     raise await self._refused(response)
                 yield response
-        except TimeoutError as error:
-            raise self._broken("did not answer in time", "timeout") from error
-        except aiohttp.ClientConnectorError as error:
-            raise self._broken("cannot be reached", "connect") from error
-        except aiohttp.ClientError as error:
-            raise self._broken("broke the connection", "cut") from error
+        except BROKEN as error:
+            raise fault(self._endpoint, error, self._timeout_s) from error
 
     async def _refused(self, response: aiohttp.ClientResponse) -> UpstreamError:
-        text = (await response.content.read(LONGEST_ANSWER)).decode("utf-8", "replace")
+        body = bytes(await response.content.read(LONGEST_ANSWER))
         try:
-            detail = error_message(orjson.loads(text))
+            code, detail = error_parts(mapping(orjson.loads(body)).get("error"))
         except ValueError:
-            detail = ""
-        return self._endpoint.refused(response.status, detail)
-
-    def _broken(self, what: str, kind: Literal["timeout", "connect", "cut"]) -> UpstreamError:
-        return UpstreamError(str(self._endpoint.error(what)), kind=kind, retryable=True)
+            code, detail = "", ""
+        after_s = retry_after(response.headers.get("Retry-After", ""))
+        return self._endpoint.refused(response.status, detail, code=code, retry_after_s=after_s)
 
 
 def _batch(found: Mapping[str, Any]) -> Batch:

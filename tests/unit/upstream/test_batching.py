@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.errors import InvalidInput, LimitExceeded, UpstreamError
+from modelyard.upstream import Endpoint, Upstream
 from modelyard.upstream.batching import MicroBatcher, split
 
 TARGET = "embed-small"
@@ -54,9 +55,7 @@ class Embedder:
 async def batching(**options: Any) -> AsyncIterator[tuple[MicroBatcher[str], Embedder]]:
     embedder = Embedder()
     embedder.open.set()
-    app = web.Application()
-    app.router.add_post("/v1/embeddings", embedder.handle)
-    async with TestServer(app) as server, aiohttp.ClientSession() as session:
+    async with TestServer(_embeddings_app(embedder)) as server, aiohttp.ClientSession() as session:
 
         async def call(_: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
             async with session.post(server.make_url("/v1/embeddings"), json=dict(body)) as response:
@@ -280,3 +279,22 @@ async def test_parameters_that_orjson_refuses_group_too():
     batcher = MicroBatcher(call)
     await asyncio.gather(*(batcher.submit(TARGET, body(text, user="\ud800")) for text in "ab"))
     assert batcher.stats().calls == 1
+
+
+async def test_the_http_client_of_upstreams_is_what_calls():
+    async with TestServer(_embeddings_app(embedder := Embedder())) as server, Upstream() as upstream:
+        embedder.open.set()
+        endpoint = Endpoint("embed", str(server.make_url("/v1")), "m")
+        batcher = MicroBatcher(upstream.embed)
+        answers = await asyncio.gather(
+            *(batcher.submit(endpoint, body(one)) for one in ("a", "bb", "bad")), return_exceptions=True
+        )
+        assert [vectors(answer) for answer in answers[:2] if isinstance(answer, dict)] == [[[1]], [[2]]]
+        assert isinstance(answers[2], UpstreamError)
+        assert answers[2].kind == "rejected"
+
+
+def _embeddings_app(embedder: Embedder) -> web.Application:
+    app = web.Application()
+    app.router.add_post("/v1/embeddings", embedder.handle)
+    return app
