@@ -4,7 +4,8 @@
     ├── InvalidInput            a value breaks a rule; the sentence names the rule and the value
     │   ├── InvalidTable        … in an outcome table: names file, row and column
     │   ├── InvalidEvalSet      … in an eval set: names file and row
-    │   └── InvalidSetting      … in the environment, a TOML file or an option
+    │   ├── InvalidSetting      … in the environment, a TOML file or an option
+    │   └── ContextTooLong      … in a request: no model's context window holds it
     ├── UnknownModel            a model or composite name that the catalogue does not serve
     ├── RegistryError
     │   ├── NoChampion          nothing was promoted yet
@@ -24,7 +25,10 @@ Every message is one sentence for a person.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from modelyard.types import Attempt
 
 
 class ModelyardError(Exception):
@@ -45,6 +49,10 @@ class InvalidEvalSet(InvalidInput):
 
 class InvalidSetting(InvalidInput):
     """A setting or option breaks a rule."""
+
+
+class ContextTooLong(InvalidInput):
+    """A request is longer than every context window (OpenAI's code `context_length_exceeded`)."""
 
 
 class UnknownModel(InvalidInput):
@@ -96,6 +104,9 @@ class UpstreamError(GenerationError):
         status: The HTTP status, or None where no response came.
         retryable: Whether the same call may succeed later.
         retry_after_s: When the upstream wants to be called again, where it said so.
+
+    Attributes:
+        attempts: Every call that was made for the answer before this error ended it.
     """
 
     def __init__(
@@ -112,6 +123,7 @@ class UpstreamError(GenerationError):
         self.status = status
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        self.attempts: tuple[Attempt, ...] = ()
 
 
 class AccessDenied(ModelyardError):

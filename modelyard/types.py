@@ -103,7 +103,7 @@ class Route:
     """A policy's choice, with everything that was weighed.
 
     `propensity` is the probability with which this policy chooses this model for this prompt (1.0 when it is deterministic).
-    `confidence` is None where the policy does not predict quality.
+    `confidence` is None where the policy does not predict quality. `cost_weight` is λ in `score − λ × cost`, None where it did not decide.
     """
 
     model: str
@@ -112,6 +112,7 @@ class Route:
     reasons: tuple[str, ...]
     confidence: float | None = None
     propensity: float = 1.0
+    cost_weight: float | None = None
 
     @property
     def chosen(self) -> Candidate:
@@ -139,12 +140,16 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one generation used. `estimated` is true where the upstream did not report tokens itself."""
+    """What one generation used.
+
+    `estimated` is true where the upstream did not report tokens itself; `cached_tokens` of the prompt's were read from its cache.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float
     estimated: bool = True
+    cached_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -162,7 +167,11 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One call of one deployment, whatever came of it; `usage` is what it will be charged for, None where that is nothing."""
+    """One call of one deployment, whatever came of it.
+
+    `reason` says why it was made, or, where it failed, the kind of fault, a colon and a sentence. `usage` is what it will be charged for,
+    None where that is nothing.
+    """
 
     model: str
     deployment: str

@@ -44,7 +44,12 @@ class LearnedPolicy:
         ranked = sorted(known, key=lambda pair: (-(pair[1] - weight * pair[0].cost_usd), pair[0].cost_usd))
         chosen = ranked[0][0]
         return Route(
-            chosen.model, tuple(seen), self.name, self._reasons(ranked, weight), self._confidence(ranked, weight)
+            chosen.model,
+            tuple(seen),
+            self.name,
+            self._reasons(ranked, weight),
+            self._confidence(ranked, weight),
+            cost_weight=weight,
         )
 
     def _candidate(self, model: BaseModel, task: Task, forecast: Forecast) -> Candidate:
