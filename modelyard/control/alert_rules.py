@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import pydantic
 
@@ -30,6 +30,9 @@ Metric = Literal["cost_usd", "error_rate", "p95_latency_ms", "fallback_rate", "r
 Per = Literal["all", "model", "key", "project", "domain"]
 Severity = Literal["info", "warning", "critical"]
 SHARES: Final = frozenset({"error_rate", "fallback_rate"})
+
+
+RuleName = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=40)]
 
 
 class _Strict(pydantic.BaseModel):
@@ -95,7 +98,7 @@ def _shipped() -> dict[str, AlertRule]:
 class AlertRules(_Strict):
     """Every rule by its name; without a file those that suit everybody: no line for spending, which only an operator can know."""
 
-    rules: dict[str, AlertRule] = pydantic.Field(default_factory=_shipped)
+    rules: dict[RuleName, AlertRule] = pydantic.Field(default_factory=_shipped)
     savings: SavingRule = SavingRule()
 
     @classmethod

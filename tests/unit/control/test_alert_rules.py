@@ -46,6 +46,7 @@ def test_without_a_file_there_are_rules_for_errors_and_latency_and_none_for_spen
         ("[rules.a]\nmetric = 'cost_usd'\nabove = -1", r"rules\.a\.above is invalid .*got -1"),
         ("[rules.a]\nmetric = 'error_rate'\nabove = 5", "error_rate is a share and never above 5"),
         ("[rules.a]\nmetric = 'cost_usd'\nabove = 1\nwindow = 3", r"rules\.a\.window is invalid"),
+        (f"[rules.{'a' * 41}]\nmetric = 'cost_usd'\nabove = 1", "at most 40 characters"),
         ("[savings]\nmargin = 2", r"savings\.margin is invalid"),
         ("[rules", "Cannot read the alert rules"),
     ],
