@@ -79,11 +79,38 @@ class Database:
         with self._translated():
             if self.revision() == self.head:
                 return self.head
-            with self._writer.begin() as connection:
-                if connection.dialect.name == "postgresql":
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            with self._schema_change() as connection:
                 command.upgrade(_alembic(connection), "head")
         return self.head
+
+    def downgrade(self, revision: str) -> None:
+        """Bring the schema back to an older revision (`base`: no tables), all of it or nothing; what that has no place for is lost.
+
+        Raises:
+            StorageError: The database failed.
+        """
+        from alembic import command
+
+        with self._translated(), self._schema_change() as connection:
+            command.downgrade(_alembic(connection), revision)
+
+    @contextmanager
+    def _schema_change(self) -> Generator[Connection]:
+        """Open a transaction of one process at a time, in which SQLite may make a table anew without losing what refers to it."""
+        with self._writer.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                with connection.begin():
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+                    yield connection
+                return
+            raw: Any = connection.connection.dbapi_connection
+            raw.execute("PRAGMA foreign_keys = OFF")  # has no effect once a transaction has begun
+            try:
+                with connection.begin():
+                    yield connection
+                    _check_references(connection)
+            finally:
+                raw.execute("PRAGMA foreign_keys = ON")
 
     def revision(self) -> str | None:
         """Return the schema's revision, or None for a database that was never migrated.
@@ -165,6 +192,12 @@ def _teach_sqlite(engine: Engine) -> None:
 
     event.listen(engine, "connect", on_connect)
     event.listen(engine, "begin", on_begin)
+
+
+def _check_references(connection: Connection) -> None:
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchone()
+    if broken is not None:
+        raise StorageError(f"The schema was not changed: a row of {broken[0]} would refer to no row of {broken[2]}.")
 
 
 def _alembic(connection: Connection) -> Any:

@@ -4,14 +4,12 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import CheckConstraint, inspect, select, text
 
 from modelyard.errors import InvalidSetting, MissingExtra
 from modelyard.storage import AliasMove, Database, StorageError, alias_moves, append_alias_move
-from modelyard.storage.database import _alembic
 from modelyard.storage.tables import AliasChange, Base
 
 
@@ -33,8 +31,7 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
 
 
 def test_downgrade_removes_every_table(database: Database) -> None:
-    with database._writer.begin() as connection:
-        command.downgrade(_alembic(connection), "base")
+    database.downgrade("base")
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
 
 

@@ -320,9 +320,7 @@ def _upgrade_usage() -> None:
         _column("attempts", sa.Integer()),
         _column("fallback", sa.Boolean()),
         _column("cache_hit", sa.Boolean()),
-        _check(
-            "model_usage", "kind", "kind IN ('chat', 'embedding', 'moderation', 'batch', 'attempt', 'orphan')"
-        ),
+        _check("model_usage", "kind", "kind IN ('chat', 'embedding', 'moderation', 'batch', 'attempt', 'orphan')"),
         _check("model_usage", "status", STATUSES),
         _key("model_usage"),
     )
@@ -330,7 +328,7 @@ def _upgrade_usage() -> None:
     op.execute(
         "INSERT INTO model_usage (id, created_at, message_id, kind, status, composite, model, domain, complexity,"
         " prompt_tokens, cached_tokens, completion_tokens, cost_usd, estimated, latency_ms, attempts, fallback, cache_hit)"
-        " SELECT substr('00000000000000000000000000' || u.id, -26 + length('00000000000000000000000000' || u.id) + 1, 26),"
+        " SELECT substr('00000000000000000000000000' || u.id, 1 + length(CAST(u.id AS VARCHAR(26)))),"
         " u.created_at, u.message_id, 'chat', m.status, m.composite, u.model, m.domain, m.complexity,"
         " u.prompt_tokens, 0, u.completion_tokens, u.cost_usd, u.estimated, u.latency_ms, 1, false, false"
         " FROM model_usage_before u JOIN message m ON m.id = u.message_id"
