@@ -134,9 +134,17 @@ def calls_for(tasks: TaskSet, models: Sequence[BaseModel], context: str = "") ->
 
 def fingerprint(model: BaseModel, context: str) -> str:
     """Hash what shapes a model's answers and their price: its catalogue entry and the context."""
-    facts = {
-        name: value for name, value in asdict(model).items() if name not in ("enabled", "api_key_env", "output_tokens")
+    facts: dict[str, object] = {
+        "name": model.name,
+        "kind": model.kind,
+        "price": {part: usd for part, usd in asdict(model.price).items() if usd is not None},
+        "context_window": model.context_window,
+        "method": model.method,
+        "base_url": model.base_url,
+        "upstream_model": model.upstream_model,
     }
+    if model.deployments and model.base_url is None:
+        facts["deployments"] = sorted([found.base_url, found.upstream_model or ""] for found in model.deployments)
     return hashlib.sha256(json.dumps([facts, context], sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,8 +1,8 @@
-"""What can be asked for: base models, their prices, and the composites built from them."""
+"""What can be asked for: base models with their prices and deployments, and the composites built from them."""
 
 from modelyard.catalog.costs import DEFAULT_OUTPUT_TOKENS, realised_costs
 from modelyard.catalog.loading import load_catalog, load_prices
-from modelyard.catalog.records import BaseModel, Catalog, Composite, Price
+from modelyard.catalog.records import BaseModel, Catalog, Composite, Deployment, Price
 from modelyard.types import estimate_tokens
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "BaseModel",
     "Catalog",
     "Composite",
+    "Deployment",
     "Price",
     "estimate_tokens",
     "load_catalog",

@@ -73,12 +73,13 @@ def _catalogue(settings: Settings) -> Iterator[Check]:
     catalog = load_catalog(settings.catalog)
     served = ", ".join(catalog.served)
     yield Check("catalogue", "ok", f"composites {', '.join(catalog.composites)}; base models {served}")
-    for name in catalog.served:
-        key = catalog.model(name).api_key_env
-        if key and not os.environ.get(key):
-            yield Check(
-                "catalogue", "broken", f"the model {name!r} needs the environment variable {key}, which is not set"
-            )
+    for notice in catalog.notices:
+        yield Check("catalogue", "ok", notice)
+    for deployment in catalog.deployments:
+        key, used = deployment.api_key_env, deployment.enabled and catalog.model(deployment.model).enabled
+        if used and key and not os.environ.get(key):
+            needs = f"the deployment {deployment.name!r} needs the environment variable {key}, which is not set"
+            yield Check("catalogue", "broken", needs)
 
 
 def _database(settings: Settings) -> Iterator[Check]:

@@ -71,13 +71,16 @@ def test_broken_catalogue_is_refused_with_place_and_value(tmp_path: Path, text: 
     assert "own.toml" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["gpt-4-0314", "nothing", "off"])
-def test_composite_that_names_an_unserved_model_is_refused(tmp_path: Path, name: str) -> None:
-    off = MODEL.replace("mine", "off") + "enabled = false\n"
-    text = off + composite(f'"local-sm", "{name}"', "local-sm")
+@pytest.mark.parametrize("name", ["gpt-4-0314", "nothing"])
+@pytest.mark.parametrize("place", ["candidates", "fallbacks"])
+def test_composite_that_names_a_model_nobody_serves_is_refused(tmp_path: Path, name: str, place: str) -> None:
+    text = (
+        composite(f'"local-sm", "{name}"', "local-sm") if place == "candidates" else composite('"local-sm"', "local-sm")
+    )
+    more = f'fallbacks = ["{name}"]\n' if place == "fallbacks" else ""
 
     with pytest.raises(InvalidSetting, match=f"composite 'c' names the model '{name}', which no deployment serves"):
-        load_catalog(own(tmp_path, text))
+        load_catalog(own(tmp_path, text + more))
 
 
 def test_fallback_must_be_a_candidate(tmp_path: Path) -> None:
@@ -85,10 +88,23 @@ def test_fallback_must_be_a_candidate(tmp_path: Path) -> None:
         load_catalog(own(tmp_path, composite('"local-sm"', "local-md")))
 
 
-def test_switching_a_shipped_model_off_breaks_the_composites_that_need_it(tmp_path: Path) -> None:
+def test_composites_go_without_models_that_are_switched_off(tmp_path: Path) -> None:
+    off = MODEL.replace("mine", "off") + "input = 1\nenabled = false\n"
+    text = off + composite('"local-sm", "local-md", "off"', "off") + 'fallbacks = ["off"]\n'
+    catalog = load_catalog(own(tmp_path, text))
+
+    spec = catalog.composite("c")
+    assert (spec.candidates, spec.fallback, spec.fallbacks) == (("local-sm", "local-md"), "local-md", ())
+    assert spec.left_out == ("off",)
+    assert catalog.notices == ("The composite 'c' goes without off, switched off now.",)
+
+
+def test_switching_off_the_last_candidate_of_a_composite_is_refused(tmp_path: Path) -> None:
     text = '[models.local-md]\nkind = "local"\nmethod = "passages"\nenabled = false\n'
 
-    with pytest.raises(InvalidSetting, match="names the model 'local-md'"):
+    with pytest.raises(
+        InvalidSetting, match=r"composite 'v0-1.5-lg' needs a candidate that is switched on, but all are off: local-md"
+    ):
         load_catalog(own(tmp_path, text))
 
 
