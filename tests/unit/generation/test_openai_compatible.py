@@ -5,7 +5,8 @@ import pytest
 from modelyard.catalog import BaseModel, Price
 from modelyard.errors import GenerationError, InvalidSetting
 from modelyard.generation.base import Generator
-from modelyard.generation.openai_compatible import OpenAICompatible, with_sources
+from modelyard.generation.openai_compatible import OpenAICompatible
+from modelyard.generation.prompting import with_sources
 from modelyard.types import Delta, Draft, Message, Passage, Turn, Usage
 from modelyard.upstream import Retries, Upstream
 from tests.unit.upstream.openai_server import DONE, answers, chunk, openai_server, refuses, streams, usage_chunk
