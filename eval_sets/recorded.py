@@ -56,7 +56,9 @@ def read_table_file(path: Path) -> TableFile:
             )
     except FileNotFoundError:
         raise InvalidTable(f"There is no file {path}.") from None
-    except (OSError, EOFError, UnicodeDecodeError, pa.ArrowInvalid, ValueError, Warning) as error:
+    except UnicodeDecodeError:
+        raise InvalidTable(f"{path}, line {_undecodable(path)}: is not UTF-8 text; save the file as UTF-8.") from None
+    except (OSError, EOFError, pa.ArrowInvalid, ValueError, Warning) as error:
         if isinstance(error, InvalidTable):
             raise
         raise InvalidTable(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
@@ -85,3 +87,14 @@ def _json_lines(path: Path) -> pd.DataFrame:
                 raise InvalidTable(f"{path}, row {number}: must be a JSON object, but is {type(row).__name__}.")
             rows.append(row)
     return pd.DataFrame(rows, dtype=object)
+
+
+def _undecodable(path: Path) -> int:
+    """Return the number of the first line that is not UTF-8; 0 where all are."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 0

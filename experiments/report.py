@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from modelyard.errors import InvalidSetting
+
 SCHEMA = 1
 
 
@@ -16,13 +18,28 @@ def envelope(command: str, *, seed: int, n: int, results: Any, **extra: Any) -> 
 
 
 def write_json(path: Path | None, content: Any) -> None:
-    """Write JSON whole or not at all; nothing where no path was given."""
+    """Write JSON whole or not at all; nothing where no path was given.
+
+    Raises:
+        InvalidSetting: The file cannot be written; what was there before stays.
+        ValueError: The content holds a number that JSON has no word for.
+    """
     if path is None:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n", "utf-8")
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise InvalidSetting(f"{path} cannot be written: {error.strerror}.") from None
 
 
 def show(estimate: dict[str, Any], digits: int = 3) -> str:
@@ -34,3 +51,8 @@ def show(estimate: dict[str, Any], digits: int = 3) -> str:
         low, high = estimate["ci95"]
         text += f" [{low:.{digits}f}, {high:.{digits}f}]"
     return text
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a figure as a person reads it, or `–` where it is undefined."""
+    return "–" if value is None else f"{value:.{digits}f}"

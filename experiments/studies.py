@@ -52,7 +52,7 @@ def open_study(plan: StudyPlan, home: Path) -> Study:
     """Open a study or go on with the one of that name.
 
     Raises:
-        InvalidInput: The study of that name has another direction.
+        InvalidInput: The study of that name has another direction, or its journal is damaged.
     """
     import optuna
     from optuna.storages.journal import JournalFileBackend, JournalStorage
@@ -60,8 +60,14 @@ def open_study(plan: StudyPlan, home: Path) -> Study:
 
     folder = home / "optuna"
     folder.mkdir(parents=True, exist_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(folder / f"{plan.name}.journal")))
-    study = optuna.create_study(study_name=plan.name, storage=storage, direction=plan.direction, load_if_exists=True)
+    journal = folder / f"{plan.name}.journal"
+    try:
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+        study = optuna.create_study(
+            study_name=plan.name, storage=storage, direction=plan.direction, load_if_exists=True
+        )
+    except (ValueError, KeyError, TypeError) as error:  # a line that is not JSON, or not an entry
+        raise InvalidInput(f"The journal {journal} of the study {plan.name!r} is damaged: {error}.") from None
     if study.direction.name.lower() != plan.direction:
         raise InvalidInput(
             f"The study {plan.name!r} was begun to {study.direction.name.lower()}, not to {plan.direction}."

@@ -88,6 +88,7 @@ def train_and_register(
         raise InvalidInput(
             f"{labels.source}: a classifier needs at least {MINIMUM_PROMPTS} labelled prompts, got {len(labels.prompts)}."
         )
+    tracker = start(settings, EXPERIMENT)  # first: a store that cannot be opened must not cost minutes of training
     sentences = load_minilm(settings)
     selection = select(labels.prompts, labels.heads, candidates, folds=folds, seed=seed, sentences=sentences)
     name, pooled = selection.name, selection.out_of_fold
@@ -100,12 +101,10 @@ def train_and_register(
         "sentence_encoder": sentences.fingerprint if sentences else "none: words alone",
     }
     recipes = {**candidates_for(len(labels.prompts)), **SEMANTIC_CANDIDATES, **(candidates or {})}
-    with start(settings, EXPERIMENT).run("train-classifier", params=params) as run:
+    with tracker.run("train-classifier", params=params) as run:
         run.log_dataset(Path(labels.source).name, labels.sha256, labels.source, "training", len(labels.prompts))
         for candidate, heads in selection.estimates.items():
-            with start(settings, EXPERIMENT).run(
-                candidate, parent=run, params=flat(asdict(recipes[candidate]))
-            ) as child:
+            with tracker.run(candidate, parent=run, params=flat(asdict(recipes[candidate]))) as child:
                 losses = {f"{head}.log_loss": found.log_loss for head, found in heads.items()}
                 child.log_metrics({"log_loss": selection.losses[candidate], **losses})
         _log(run, name, float(np.mean([found.log_loss for found in pooled.values()])), pooled, metrics)

@@ -68,12 +68,12 @@ def train_and_register(
     Raises:
         InvalidInput: There are too few models or prompts.
     """
+    tracker = start(settings, EXPERIMENT)  # first: a store that cannot be opened must not cost minutes of training
     selection = select(matrix, candidates, folds=folds, seed=seed)
     evaluation, predictions, expected = _out_of_fold(matrix, selection, source, seed)
     weight = choose_cost_weight(predictions, evaluation.matrix.scores, expected)
     router = with_cost_weight(selection.router, weight)
     metrics = _metrics(evaluation, predictions, expected)
-    tracker = start(settings, EXPERIMENT)
     params = {
         "folds": folds,
         "seed": seed,

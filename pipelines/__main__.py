@@ -1,14 +1,18 @@
-"""Finds the command's module, gives it a parser, runs it, and turns our own errors into one sentence and exit code 2."""
+"""Finds the command's module, gives it a parser, runs it, and turns errors of ours and of files into one sentence and exit code 2."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 from modelyard.errors import ModelyardError
-from modelyard.settings import calm_threads, switch_telemetry_off
+from modelyard.settings import calm_threads, current, switch_telemetry_off
+from pipelines.checks import Parser, check_options
 
 # Command -> one line of help. The module is the command's name with underscores; it is imported only when it runs.
 COMMANDS = {
@@ -31,9 +35,7 @@ COMMANDS = {
 
 def parser_for(command: str) -> argparse.ArgumentParser:
     """Return the command's own parser."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m pipelines {command}", description=COMMANDS[command].capitalize() + "."
-    )
+    parser = Parser(prog=f"python -m pipelines {command}", description=COMMANDS[command].capitalize() + ".")
     importlib.import_module(f"pipelines.{command.replace('-', '_')}").configure(parser)
     return parser
 
@@ -55,17 +57,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         print(f"pipelines: there is no command {command!r}; there are {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
-    parser = parser_for(command)
-    module = importlib.import_module(f"pipelines.{command.replace('-', '_')}")
     try:
-        return module.run(parser.parse_args(words[1:]))
+        return run(command, words[1:])
     except ModelyardError as error:
         print(f"pipelines: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"pipelines: {os.fsdecode(error.filename)} cannot be used: {error.strerror}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("pipelines: interrupted; what was finished is kept.", file=sys.stderr)
         return 130
 
 
+def run(command: str, words: Sequence[str]) -> int:
+    """Parse the options, check them, and run the command."""
+    args = parser_for(command).parse_args(words)
+    check_options(command, args, current())
+    return importlib.import_module(f"pipelines.{command.replace('-', '_')}").run(args)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)  # so that open MLflow runs are closed
     sys.exit(main())

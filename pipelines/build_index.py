@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Final
 
 from experiments.report import write_json
 from modelyard.retrieval import Index, publish, read_documents
 from modelyard.retrieval.store import PassageStore
 from modelyard.settings import current
 
-DOCUMENTS = Path("eval_sets/web_docs/docs")
+DOCUMENTS: Final = Path(__file__).parents[1] / "eval_sets" / "web_docs" / "docs"  # found from any folder
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument(
-        "--documents", type=Path, default=DOCUMENTS, help=f"folder of markdown documents (default: {DOCUMENTS})"
+        "--documents", type=Path, default=DOCUMENTS, help="folder of markdown documents (default: web_docs)"
     )
     parser.add_argument("--json", type=Path, help="write the facts here, too")
 

@@ -56,8 +56,6 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         BudgetExceeded: The ceiling was reached; what was paid for is in the table and in the journal.
     """
-    if args.concurrency < 1:
-        raise InvalidInput(f"--concurrency must be at least 1, got {args.concurrency}.")
     if args.max_cost_usd is not None and not args.max_cost_usd >= 0.0:
         raise InvalidInput(f"--max-cost-usd must be a number ≥ 0, got {args.max_cost_usd}.")
     settings = current()

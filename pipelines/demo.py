@@ -71,7 +71,13 @@ class _Progress:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the cycle."""
+    """Run the cycle.
+
+    Raises:
+        InvalidInput: The prompt is empty.
+    """
+    if not args.prompt.strip():
+        raise InvalidInput("--prompt must not be empty.")
     settings, progress = current(), _Progress()
     outcomes = settings.home / "outcomes" / "web_tasks.parquet"
     progress.run("Knowledge base: cut, index, store", lambda: _command(build_index, []))

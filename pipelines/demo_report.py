@@ -95,8 +95,7 @@ def standings(replays: Replays, verdict: Verdict, settings: Settings, *, seed: i
     serving = read_current("router", settings)
     rows = [
         Standing(
-            f"{arm.name} (router {arm.version})" if arm.version else arm.name,
-            _role(arm, serving.version if serving else None),
+            *_name_and_role(arm, serving.version if serving else None),
             _estimate(arm.scores, seed),
             _estimate(1000 * arm.costs, seed),
             len(arm.scores),
@@ -197,10 +196,15 @@ def farewell(found: Sequence[Standing], settings: Settings, report: Path, second
     return "\n".join(lines)
 
 
-def _role(arm: Arm, serving: str | None) -> str:
-    if arm.version is not None:
-        return "champion" if arm.version == serving else "challenger"
-    return "baseline"
+def _name_and_role(arm: Arm, serving: str | None) -> tuple[str, str]:
+    """Return what an arm is now that the gate has spoken; in the comparison it had the name of what it was before."""
+    if arm.version is None:
+        return arm.name, "baseline"
+    if arm.version == serving:
+        return f"router {arm.version}", "champion"
+    if arm.name == "challenger":
+        return f"router {arm.version}", "challenger"
+    return f"router {arm.version} (champion before)", "baseline"
 
 
 def _estimate(values: Any, seed: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.evaluate_router import evaluate
-from experiments.report import envelope, show, write_json
+from experiments.report import envelope, number, show, write_json
 from modelyard.catalog import Catalog, Price, load_catalog, load_prices
 from modelyard.errors import InvalidInput, InvalidTable
 from modelyard.outcomes import OutcomeMatrix, concat, read_outcomes
@@ -94,7 +94,7 @@ def table(report: Mapping[str, Any]) -> str:
     own = report["results"]["router"]
     over = show(own["aiq_over_zero_router"], 4)
     lines.append(
-        f"\nAIQ over the zero router {over}; calibration error {own['ece']:.3f}; Brier skill {own['brier_skill']:.3f}"
+        f"\nAIQ over the zero router {over}; calibration error {number(own['ece'])}; Brier skill {number(own['brier_skill'])}"
     )
     lines.append(
         f"one decision: p50 {own['decision_us']['p50']:.0f} µs, p99 {own['decision_us']['p99']:.0f} µs; n = {report['n']}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Final
 
 from classifiers.tasks import CANDIDATES, candidates_for
 from eval_sets import load_tasks
@@ -12,15 +13,17 @@ from experiments.labelled import read_labelled
 from experiments.report import envelope, write_json
 from experiments.train_classifier import Labels, TrainedClassifier, train_and_register
 from modelyard.errors import InvalidInput
+from modelyard.registry.champions import load_champion
 from modelyard.settings import current
 
-WEB_TASKS = Path("eval_sets/web_tasks")
+WEB_TASKS: Final = Path(__file__).parents[1] / "eval_sets" / "web_tasks"  # found from any folder
+HEADS: Final = ("domain", "complexity")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--eval-set", type=Path, default=WEB_TASKS, help=f"labelled eval set (default: {WEB_TASKS})")
+    source.add_argument("--eval-set", type=Path, default=WEB_TASKS, help="labelled eval set (default: web_tasks)")
     source.add_argument(
         "--table", type=Path, help="labelled table instead: parquet, CSV or JSONL with prompt_id, prompt and the labels"
     )
@@ -40,12 +43,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, register and report."""
-    if args.folds < 2:
-        raise InvalidInput(f"--folds must be at least 2, got {args.folds}.")
+    settings = current()
+    load_champion("classifier", settings)  # one that is damaged is said now, not after minutes of training
     labels = labels_of_table(args.table, args.labels) if args.table else labels_of_eval_set(args.eval_set)
     candidates = {args.candidate: candidates_for(len(labels.prompts))[args.candidate]} if args.candidate else None
-    trained = train_and_register(labels, current(), candidates=candidates, folds=args.folds, seed=args.seed)
-    _, verdict = compare_with_serving(trained, labels, current(), margin=args.margin, folds=args.folds, seed=args.seed)
+    trained = train_and_register(labels, settings, candidates=candidates, folds=args.folds, seed=args.seed)
+    _, verdict = compare_with_serving(trained, labels, settings, margin=args.margin, folds=args.folds, seed=args.seed)
     results = {"version": trained.version, "candidate": trained.candidate, "run_id": trained.run_id, **trained.metrics}
     verdicts = {"challenger": verdict.to_json()}
     write_json(
@@ -70,6 +73,9 @@ def labels_of_table(path: Path, columns: str) -> Labels:
     names = [name.strip() for name in columns.split(",") if name.strip()]
     if not names:
         raise InvalidInput(f"--labels must name at least one column, got {columns!r}.")
+    for name in names:
+        if name not in HEADS:
+            raise InvalidInput(f"--labels must be among {', '.join(HEADS)}, which serving asks for, but got {name!r}.")
     read = {name: read_labelled(path, name) for name in names}
     first = read[names[0]]
     return Labels(first.ids, first.prompts, {name: found.labels for name, found in read.items()}, str(path))

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from classifiers.routers import CANDIDATES
-from experiments.report import envelope, show, write_json
+from experiments.report import envelope, number, show, write_json
 from experiments.splits import rows_in
 from experiments.train_router import Source, TrainedRouter, train_and_register
 from modelyard.catalog import Catalog, Price, load_catalog
-from modelyard.errors import InvalidInput
 from modelyard.outcomes import OutcomeMatrix, concat, read_outcomes
 from modelyard.settings import current
 from pipelines.evaluate_router import model_names, prices_for
@@ -41,8 +40,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, register and report."""
-    if args.folds < 2:
-        raise InvalidInput(f"--folds must be at least 2, got {args.folds}.")
     settings = current()
     catalog = load_catalog(settings.catalog)
     candidates = {args.candidate: CANDIDATES[args.candidate]} if args.candidate else CANDIDATES
@@ -89,8 +86,7 @@ def text_of(trained: TrainedRouter) -> str:
     for name in ("apgr", "cpt50", "cpt80", "aiq", "aiq_over_zero_router", "saving_95", "saving_99"):
         if name in found:
             lines.append(f"  {name:<22}{show(found[name])}")
-    if found["ece"] is not None:
-        lines.append(f"  {'calibration error':<22}{found['ece']:.3f}")
+    lines.append(f"  {'calibration error':<22}{number(found['ece'])}")
     lines.append(f"  λ = {trained.router.cost_weight:g} score per USD")
     return "\n".join(lines)
 

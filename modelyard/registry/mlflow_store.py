@@ -54,15 +54,26 @@ class ModelStore(Protocol):
 
 
 def connect(settings: Settings) -> MlflowClient:
-    """Return a client of the tracking and registry store; its tables are made where they are missing."""
+    """Return a client of the tracking and registry store; its tables are made where they are missing.
+
+    Raises:
+        RegistryError: The store cannot be opened.
+    """
     switch_telemetry_off()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     settings.home.mkdir(parents=True, exist_ok=True)
     import mlflow
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # it misses pip, which nothing here needs
-    return mlflow.MlflowClient(tracking_uri=settings.tracking, registry_uri=settings.tracking)
+    try:
+        return mlflow.MlflowClient(tracking_uri=settings.tracking, registry_uri=settings.tracking)
+    except (MlflowException, SQLAlchemyError) as error:
+        # Not the address itself: it may hold a password.
+        where = "of MODELYARD_MLFLOW_URI" if settings.mlflow_uri else str(settings.home / "mlflow.db")
+        raise RegistryError(f"The MLflow store {where} cannot be opened: {str(error).splitlines()[0]}.") from None
 
 
 def experiment_id(client: MlflowClient, name: str, settings: Settings) -> str:

@@ -21,6 +21,7 @@ from modelyard.registry.champions import Current, component_of
 from modelyard.registry.gate import check_gate
 from modelyard.registry.mlflow_store import MlflowStore, ModelStore
 from modelyard.registry.verdict import Verdict
+from modelyard.registry.versions import corrupt
 from modelyard.settings import Settings
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _install(plan: _Plan, store: ModelStore, settings: Settings, undo: ExitStack
         try:
             found = champions.verified_hash(component, source)
         except CorruptModel as error:
-            raise CorruptModel(f"The registered {component} {version} is corrupt: {error}") from None
+            raise corrupt(component, version, error, source) from None
         if found != registered:
             raise CorruptModel(
                 f"The registered {component} {version} is not what was registered: "

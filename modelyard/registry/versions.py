@@ -37,7 +37,18 @@ def load_version(component: str, version: str, settings: Settings) -> Champion:
     store = MlflowStore(settings)
     registered = store.sha256(component_of(component), version)
     with tempfile.TemporaryDirectory(prefix="modelyard-") as place:
-        artifact = read_artifact(store.fetch(component, version, Path(place)), component)
+        folder = store.fetch(component, version, Path(place))
+        try:
+            artifact = read_artifact(folder, component)
+        except CorruptModel as error:
+            raise corrupt(component, version, error, folder) from None
     if artifact.sha256 != registered:
         raise CorruptModel(f"The registered {component} {version} is not what was registered.")
     return Champion(version, artifact)
+
+
+def corrupt(component: str, version: str, error: CorruptModel, folder: Path) -> CorruptModel:
+    """Return an error about a registered version, without the name of the temporary folder into which it was fetched."""
+    return CorruptModel(
+        f"The registered {component} {version} is corrupt: {str(error).replace(str(folder), folder.name)}"
+    )
