@@ -14,6 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal
 
+import uvloop
+
 from modelyard.catalog import BaseModel, Composite, Price
 from modelyard.catalog.records import Deployment
 from modelyard.errors import FaultKind, UpstreamError
@@ -184,4 +186,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())  # as it is served

@@ -6,15 +6,12 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from modelyard.catalog import BaseModel
 from modelyard.errors import UpstreamError
 from modelyard.routing.router import ModelRouter, Order, Target
 from modelyard.types import Attempt
 from modelyard.upstream import Retries
-
-GRACE_S: Final = 1.0  # longest wait for one model while another could be called
 
 
 @dataclass(slots=True)
@@ -24,10 +21,12 @@ class Trail:
     Attributes:
         attempts: Every call, in order.
         reasons: Why models that were to be tried first were not, a sentence each.
+        calling: The model that is called now, or was last.
     """
 
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     reasons: list[str] = field(default_factory=list[str])
+    calling: str = ""
 
 
 class Course:
@@ -127,7 +126,7 @@ class Course:
             return False
         upper = min(retries.wait_initial_s * 2.0 ** (self._calls_of_model - 1), retries.wait_max_s)
         wait_s = max(ready_s, self._draw() * upper)
-        longest = min(retries.wait_max_s, GRACE_S) if len(self._models) > 1 else retries.wait_max_s
+        longest = min(retries.wait_max_s, retries.grace_s) if len(self._models) > 1 else retries.wait_max_s
         if ready_s > longest or wait_s >= self._left_s():
             return False
         await asyncio.sleep(wait_s)
@@ -137,9 +136,9 @@ class Course:
     async def _wait_for_any(self, models: tuple[BaseModel, ...]) -> bool:
         """Wait, once and briefly, where every deployment rests."""
         self._waited = True
-        ready = [wait_s for model in models if (wait_s := self._router.wait_s(model, ())) is not None]
-        wait_s = min(ready, default=GRACE_S)
-        if not 0.0 < wait_s < min(GRACE_S, self._left_s()):
+        ready = [wait_s for model in models if (wait_s := self._router.wait_s(model)) is not None]
+        wait_s = min(ready, default=0.0)
+        if not 0.0 < wait_s <= self._retries.grace_s or wait_s >= self._left_s():
             return False
         await asyncio.sleep(wait_s * (1.0 + 0.2 * self._draw()))
         return True

@@ -13,7 +13,7 @@ from modelyard.catalog import BaseModel, Composite, estimate_tokens
 from modelyard.errors import UpstreamError
 from modelyard.generation.course import Course, Trail
 from modelyard.generation.local import LocalExtractive
-from modelyard.generation.prompting import body_of, cited, most_tokens, prompt_tokens, with_sources
+from modelyard.generation.prompting import body_of, cited, most_tokens, prompt_tokens, with_sources, written_chars
 from modelyard.routing.router import Demand, ModelRouter, Target
 from modelyard.types import Attempt, AttemptOutcome, Delta, Draft, Message, Passage, Route, Usage
 from modelyard.upstream import Completion, Upstream
@@ -139,7 +139,7 @@ class Dispatcher:
         tokens = prompt_tokens(turns, message.parameters)
         order = self._router.order(route, spec, Demand(tokens, most_tokens(message), message.needs))
         trail = trail or Trail()
-        trail.reasons.extend(order.left_out)
+        trail.reasons.extend(order.reasons)
         deadline = asyncio.get_running_loop().time() + self._total_s
         course = Course(self._router, order, self._upstream.retries, deadline, trail, self._draw)
         return _Job(course, trail, deadline, body_of(turns, message.parameters), tokens, passages)
@@ -168,6 +168,7 @@ class _Job:
 
     async def next(self) -> _Call:
         target = await self._course.next()
+        self._trail.calling = target.model.name
         return _Call(target, self._course.why, self._trail, self._tokens)
 
     def failed(self, call: _Call, error: UpstreamError) -> None:
@@ -178,7 +179,8 @@ class _Job:
     def draft(self, call: _Call, completion: Completion) -> Draft:
         prompt, written = completion.prompt_tokens, completion.completion_tokens
         if prompt is None or written is None:
-            usage = _usage(call.target.model, self._tokens, len(completion.text))
+            chars = written_chars(completion.text, completion.fields)
+            usage = _usage(call.target.model, self._tokens, chars)
         else:
             cost = call.target.model.price.cost(prompt, written, completion.cached_tokens)
             usage = Usage(prompt, written, cost, estimated=False, cached_tokens=completion.cached_tokens)
@@ -207,8 +209,10 @@ class _Call:
 
     def streamed(self, delta: Delta) -> None:
         """Count a piece that is passed on."""
-        self.committed = True
-        self._chars += len(delta.text)
+        if not self.committed:
+            self.committed = True
+            self.target.state.begin(self._token)
+        self._chars += written_chars(delta.text, delta.fields)
 
     def succeed(self, draft: Draft) -> Draft:
         """End with a draft, and return it with the attempts."""

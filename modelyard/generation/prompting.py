@@ -78,6 +78,16 @@ def most_tokens(message: Message) -> int:
     return most if isinstance(most, int) and most > 0 else 0
 
 
+def written_chars(text: str, fields: Mapping[str, Any]) -> int:
+    """Return how many characters a model wrote: text, thoughts, and the arguments of tool calls."""
+    if not fields:
+        return len(text)
+    calls: Any = fields.get("tool_calls")
+    functions = [call.get("function") for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
+    arguments = [function.get("arguments") for function in functions if isinstance(function, Mapping)]
+    return len(text) + sum(len(value) for value in (*fields.values(), *arguments) if isinstance(value, str))
+
+
 def _beyond_text(wire: Mapping[str, Any]) -> int:
     """Estimate the tokens of images and tool calls of a wire message."""
     content, calls = wire.get("content"), wire.get("tool_calls")

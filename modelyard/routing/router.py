@@ -39,10 +39,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The models to try, in order, and why others are left out, a sentence each."""
+    """The models to try, in order, and why it is not the route's: who is left out, who takes whose load."""
 
     models: tuple[BaseModel, ...]
-    left_out: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 class ModelRouter:
@@ -72,18 +72,20 @@ class ModelRouter:
             UpstreamError: Every model is disabled (kind `unavailable`).
         """
         names = self._by_value(route, spec)
-        models, left_out = list[BaseModel](), list[str]()
+        models, reasons = list[BaseModel](), list[str]()
+        if names[0] != route.model:
+            reasons.append(f"{names[0]} takes load off {route.model}: they are predicted equal")
         for name in dict.fromkeys((*names, *spec.fallbacks)):
             model = self._models.get(name)
             if model is None or not model.served:
-                left_out.append(f"{name} is not served")
+                reasons.append(f"{name} is not served")
             elif problem := _unfit(model, demand):
-                left_out.append(f"{name} {problem}")
+                reasons.append(f"{name} {problem}")
             else:
                 models.append(model)
         if not models:
             raise self._nobody(spec, dict.fromkeys((*names, *spec.fallbacks)), demand)
-        return Order(tuple(models), tuple(left_out))
+        return Order(tuple(models), tuple(reasons))
 
     def pick(self, model: BaseModel, avoid: Collection[str] = ()) -> Target | None:
         """Return the deployment of a model with the least load for its weight, or None where none can be called now.

@@ -31,6 +31,7 @@ class Retries:
         attempts: Calls of one model, at most.
         wait_initial_s: Upper end of the first wait, which is drawn between 0 and it; it doubles with each further one.
         wait_max_s: Longest wait, an upstream's Retry-After included.
+        grace_s: Longest wait for one model while another could be called, and, once, where every deployment rests.
         most: Calls for one answer, of all models together.
         total_s: Longest time until an answer begins; None takes twice the client's timeout.
     """
@@ -38,6 +39,7 @@ class Retries:
     attempts: int = 3
     wait_initial_s: float = 0.2
     wait_max_s: float = 5.0
+    grace_s: float = 1.0
     most: int = 10
     total_s: float | None = None
 

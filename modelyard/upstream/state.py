@@ -63,6 +63,11 @@ class DeploymentState:
         self.in_flight += 1
         return self.breaker.enter()
 
+    def begin(self, token: int) -> None:
+        """Say that a stream's first piece came: where the call is a breaker's trial, others need not wait for its end."""
+        if self.breaker.state != "closed":
+            self.breaker.succeed(token)
+
     def succeed(self, token: int, ms: float) -> None:
         """Say that a call gave an answer after that many milliseconds."""
         self._leave("ok")
@@ -143,8 +148,8 @@ class DeploymentStates:
     def __getitem__(self, name: str) -> DeploymentState:
         """Return the state of a deployment."""
         state = self._states.get(name)
-        if state is None:
-            state = self._states[name] = DeploymentState(name, self._rules, clock=self._clock)
+        if state is None:  # several threads may load catalogues: the first one's state is everybody's
+            state = self._states.setdefault(name, DeploymentState(name, self._rules, clock=self._clock))
         return state
 
     def __iter__(self) -> Iterator[DeploymentState]:

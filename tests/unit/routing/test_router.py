@@ -99,7 +99,7 @@ def test_models_that_lack_what_is_needed_are_left_out_and_named() -> None:
     demand = Demand(90, 20, frozenset({"images"}))
     found = router(A, blind, narrow).order(chosen, spec("blind", "narrow", "gone", "a"), demand)
     assert names(found) == ["a"]
-    assert found.left_out == (
+    assert found.reasons == (
         "blind does not take images",
         "narrow has a context window of 100 tokens",
         "gone is not served",

@@ -112,3 +112,14 @@ def test_states_are_made_on_demand_and_kept_while_calls_are_in_flight() -> None:
     states["c"].snapshot()
     states.keep(frozenset({"c"}))
     assert set(states.snapshot()) == {"a", "c"}
+
+
+def test_stream_that_began_is_trial_enough(state: DeploymentState, clock: Clock) -> None:
+    state.fail(state.enter(), fault())
+    clock.now += 2.0
+    trial = state.enter()
+    assert not state.allows(9)
+    state.begin(trial)
+    assert (state.breaker.state, state.allows(9)) == ("closed", True)
+    state.fail(trial, fault("cut"))
+    assert state.breaker.state == "open"
