@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,13 +20,17 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The fields of one base model or composite, and where they come from, for sentences about them.
+    """The fields of one base model or composite, and the file that they come from, for sentences about them; empty where none.
 
     A model's deployments stand in `deployments` by key, the one of a model that gives its address itself under the empty key.
     """
 
     fields: Fields
-    origin: str
+    origin: str = ""
+
+    def place(self, what: str) -> str:
+        """Return how a sentence about this entry begins."""
+        return f"{self.origin}: {what}" if self.origin else what
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,34 +43,34 @@ class Entries:
 
 def settled(fields: Fields) -> dict[str, Any]:
     """Return a model's fields with the address that it gives itself moved into a deployment under the empty key."""
-    moved = {name: value for name, value in fields.items() if name in ADDRESS_FIELDS and value is not None}
-    if fields.get("base_url") is None:
+    if fields.get("base_url") is None or "deployments" in fields:
         return dict(fields)
+    moved = {name: value for name, value in fields.items() if name in ADDRESS_FIELDS}
     rest = {name: value for name, value in fields.items() if name not in ADDRESS_FIELDS}
-    return {**rest, "deployments": {"": moved}}
+    return {**rest, "deployments": {"": {name: value for name, value in moved.items() if value is not None}}}
 
 
-def build(entries: Entries) -> Catalog:
-    """Make the catalogue.
+def build(entries: Entries, notices: Iterable[str] = ()) -> Catalog:
+    """Make the catalogue, with notices beside its own.
 
     Raises:
         InvalidSetting: An entry breaks the layout, two deployments share a name, or a composite has no model left that can serve it.
     """
-    notices: list[str] = []
-    models = {name: _model(name, entry, notices) for name, entry in entries.models.items()}
+    said = list(notices)
+    models = {name: _model(name, entry, said) for name, entry in entries.models.items()}
     _check_deployment_names(models)
     composites = {name: _composite(name, entry, models) for name, entry in entries.composites.items()}
-    notices += [
+    said += [
         f"The composite {composite.name!r} goes without {', '.join(composite.left_out)}, switched off now."
         for composite in composites.values()
         if composite.left_out
     ]
-    return Catalog(models, composites, tuple(notices))
+    return Catalog(models, composites, tuple(said))
 
 
 def _model(name: str, entry: Entry, notices: list[str]) -> BaseModel:
-    where = f"{entry.origin}: models.{name}"
-    row = validated(ModelRow, settled(entry.fields), where)
+    where = entry.place(f"models.{name}")
+    row = validated(ModelRow, entry.fields, where)
     listed = _listed(name, row, where)
     if row.kind == "openai" and listed is None and not row.priced:
         notices.append(
@@ -145,8 +149,8 @@ def _check_deployment_names(models: Mapping[str, BaseModel]) -> None:
 
 
 def _composite(name: str, entry: Entry, models: Mapping[str, BaseModel]) -> Composite:
-    row = validated(CompositeRow, entry.fields, f"{entry.origin}: composites.{name}")
-    who = f"{entry.origin}: composite {name!r}"
+    row = validated(CompositeRow, entry.fields, entry.place(f"composites.{name}"))
+    who = entry.place(f"composite {name!r}")
     for model in (*row.candidates, row.fallback, *row.fallbacks):
         _check_model(model, models, who)
     if row.fallback not in row.candidates:

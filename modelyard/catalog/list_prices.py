@@ -60,11 +60,12 @@ def _find(model: str, provider: str | None, base_url: str | None, day: date) -> 
         vendor, info = get_snapshot().find_provider_model(model, None, provider, base_url)
     except LookupError:
         return None
-    price = _price(info, day)
+    price = price_on(info, day)
     return None if price is None else ListPrice(f"{vendor.id}/{info.id}", price, info.context_window)
 
 
-def _price(info: ModelInfo, day: date) -> Price | None:
+def price_on(info: ModelInfo, day: date) -> Price | None:
+    """Return a price as it stands on a day, or None where the vendor counts neither tokens nor calls."""
     hours = (info.get_prices(datetime.combine(day, time(hour), UTC)) for hour in HOURS)
     prices = [price for price in map(_read, hours) if price is not None]
     return max(prices, key=lambda price: (price.input + price.output, price.request), default=None)

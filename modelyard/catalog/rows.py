@@ -189,9 +189,14 @@ def validated(row_type: type[_Row], fields: Any, where: str) -> _Row:
         return row_type.model_validate(fields)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part != "") or "table"
+        place = ".".join(_part(part) for part in first["loc"] if part not in ("", "[key]")) or "table"
         rule = first["msg"].removeprefix("Value error, ")
         raise InvalidSetting(f"{where}: {place} is invalid ({rule}){_got(first)}.") from None
+
+
+def _part(part: int | str) -> str:
+    text = str(part)[:LONGEST_SHOWN]
+    return text if text.isprintable() else ascii(text)
 
 
 def _got(error: Mapping[str, Any]) -> str:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.catalog import Price, load_catalog, load_prices
+from modelyard.catalog import Composite, Deployment, Price, load_catalog, load_prices
 from modelyard.errors import InvalidSetting, UnknownModel
 
 MODEL = '[models.mine]\nkind = "openai"\nbase_url = "http://localhost:1/v1"\n'
+COMPOSITE = '[composites.c]\ndescription = "one"\ncandidates = ["local-sm"]\nfallback = "local-sm"\n'
 BROKEN = {
     "not TOML": ("models = [", r"own\.toml is not TOML"),
     "unknown section": ("[model.x]\n", "own.toml: model is invalid"),
@@ -18,6 +19,72 @@ BROKEN = {
     "negative price": (MODEL + "input = -1\n", r"models\.mine\.input is invalid .*got -1"),
     "endless price": (MODEL + "output = inf\n", r"models\.mine\.output is invalid"),
     "no window": (MODEL + "context_window = 0\n", r"models\.mine\.context_window is invalid"),
+    "window as text": (MODEL + 'context_window = "8k"\n', r"models\.mine\.context_window is invalid .*got '8k'"),
+    "yes for a number": (MODEL + "input = true\n", r"models\.mine\.input is invalid .*got True"),
+    "unknown capability": (
+        MODEL + 'capabilities = ["flying"]\n',
+        r"models\.mine\.capabilities\.0 is invalid .*got 'flying'",
+    ),
+    "longer answer than window": (
+        MODEL + "context_window = 100\nmax_output_tokens = 200\n",
+        r"models\.mine: max_output_tokens must fit into the context window of 100 tokens, got 200",
+    ),
+    "address that is none": (
+        MODEL.replace("http://localhost:1", "localhost"),
+        r"models\.mine\.base_url is invalid \(a base_url must",
+    ),
+    "address without host": (MODEL.replace("localhost:1", ""), r"models\.mine\.base_url is invalid"),
+    "address with a bad port": (MODEL.replace("localhost:1", "localhost:port"), r"models\.mine\.base_url is invalid"),
+    "address with half a bracket": (MODEL.replace("localhost:1", "[::1"), r"models\.mine\.base_url is invalid"),
+    "address with a query": (
+        MODEL.replace("/v1", "/v1?api-version=1"),
+        r"models\.mine\.base_url is invalid .*no user, password, query",
+    ),
+    "key instead of its variable": (
+        MODEL + 'api_key_env = "sk-123"\n',
+        r"models\.mine\.api_key_env is invalid \(api_key_env must be the name of an environment variable, never the key itself\)\.$",
+    ),
+    "address beside deployments": (
+        MODEL + '[models.mine.deployments.a]\nbase_url = "http://a/v1"\n',
+        "models.mine is invalid .base_url belongs to each deployment",
+    ),
+    "key beside deployments": (
+        '[models.mine]\nkind = "openai"\napi_key_env = "K"\n[models.mine.deployments.a]\nbase_url = "http://a/v1"\n',
+        "models.mine is invalid .api_key_env belongs to each deployment",
+    ),
+    "deployment without address": (
+        '[models.mine]\nkind = "openai"\n[models.mine.deployments.a]\nweight = 2\n',
+        r"models\.mine\.deployments\.a\.base_url is invalid \(Field required\)",
+    ),
+    "deployment without weight": (
+        '[models.mine]\nkind = "openai"\n[models.mine.deployments.a]\nbase_url = "http://a/v1"\nweight = 0\n',
+        r"models\.mine\.deployments\.a\.weight is invalid .*got 0",
+    ),
+    "deployment with a path for a name": (
+        '[models.mine]\nkind = "openai"\n[models.mine.deployments."a/b"]\nbase_url = "http://a/v1"\n',
+        r"models\.mine\.deployments\.a/b.* is invalid",
+    ),
+    "no room": (MODEL + "max_concurrent = 0\n", r"models\.mine\.max_concurrent is invalid .*got 0"),
+    "no time": (MODEL + "timeout_s = 0\n", r"models\.mine\.timeout_s is invalid .*got 0"),
+    "local model with an address": (
+        '[models.mine]\nkind = "local"\nmethod = "sentence"\nbase_url = "http://a/v1"\n',
+        "a local model takes no base_url, deployments or embeddings",
+    ),
+    "name with a line break": ('[models."mine\\nyours"]\nkind = "recorded"\n', "a name must be printable ASCII"),
+    "margin beyond 1": (COMPOSITE + "equal_margin = 2\n", r"composites\.c\.equal_margin is invalid .*got 2"),
+    "negative cache": (COMPOSITE + "response_cache_s = -1\n", r"composites\.c\.response_cache_s is invalid .*got -1"),
+    "unknown stickiness": (COMPOSITE + 'sticky = "always"\n', r"composites\.c\.sticky is invalid .*got 'always'"),
+    "embedder as a candidate": (
+        MODEL
+        + "embeddings = true\n"
+        + COMPOSITE.replace('candidates = ["local-sm"]', 'candidates = ["local-sm", "mine"]'),
+        "composite 'c' names the model 'mine', which embeds texts and answers nothing",
+    ),
+    "two deployments of one name": (
+        MODEL.replace("mine", '"a/b"')
+        + '[models.a]\nkind = "openai"\n[models.a.deployments.b]\nbase_url = "http://a/v1"\n',
+        "models 'a/b' and 'a' both have a deployment called 'a/b', but deployments must have names of their own",
+    ),
     "no candidates": (
         '[composites.c]\ndescription = ""\ncandidates = []\nfallback = "local-sm"\n',
         r"composites\.c\.candidates is invalid",
@@ -68,7 +135,10 @@ def test_own_file_adds_models_and_replaces_shipped_ones(tmp_path: Path) -> None:
 def test_broken_catalogue_is_refused_with_place_and_value(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(InvalidSetting, match=said) as caught:
         load_catalog(own(tmp_path, text))
-    assert "own.toml" in str(caught.value)
+    sentence = str(caught.value)
+    assert "own.toml" in sentence or "both have a deployment" in sentence
+    assert "\n" not in sentence
+    assert "sk-123" not in sentence
 
 
 @pytest.mark.parametrize("name", ["gpt-4-0314", "nothing"])
@@ -144,5 +214,65 @@ def test_broken_price_file_is_refused_with_model_and_value(tmp_path: Path, text:
         load_prices(own(tmp_path, text))
 
 
-def test_price_is_per_million_tokens_and_per_call() -> None:
-    assert Price(input=2.0, output=4.0, request=0.5).cost(500_000, 250_000) == 2.5
+def test_table_of_deployments_is_read(tmp_path: Path) -> None:
+    text = """
+[models.mine]
+kind = "openai"
+upstream_model = "big-1"
+capabilities = ["tools", "images"]
+max_output_tokens = 500
+[models.mine.deployments.east]
+base_url = "https://east/v1"
+api_key_env = "EAST_KEY"
+weight = 3
+max_concurrent = 8
+timeout_s = 20
+[models.mine.deployments.west]
+base_url = "https://west/v1"
+upstream_model = "big-2"
+enabled = false
+"""
+    model = load_catalog(own(tmp_path, text)).model("mine")
+
+    assert model.deployments == (
+        Deployment("mine/east", "mine", "https://east/v1", "EAST_KEY", None, 3.0, 8, 20.0),
+        Deployment("mine/west", "mine", "https://west/v1", upstream_model="big-2", enabled=False),
+    )
+    assert (model.base_url, model.upstream_model, model.max_output_tokens) == (None, "big-1", 500)
+    assert model.capabilities == {"tools", "images"}
+    assert model.served
+
+
+def test_short_form_is_one_deployment_called_like_its_model(tmp_path: Path) -> None:
+    more = 'api_key_env = "K"\nupstream_model = "up"\nmax_concurrent = 3\ntimeout_s = 9\n'
+    model = load_catalog(own(tmp_path, MODEL + more)).model("mine")
+
+    only = Deployment("mine", "mine", "http://localhost:1/v1", "K", max_concurrent=3, timeout_s=9.0)
+    assert model.deployments == (only,)
+    assert (model.base_url, model.api_key_env, model.upstream_model) == ("http://localhost:1/v1", "K", "up")
+
+
+def test_models_behind_an_endpoint_take_tools_and_json_where_nothing_else_is_said(tmp_path: Path) -> None:
+    catalog = load_catalog(own(tmp_path, MODEL + MODEL.replace("mine", "none") + "capabilities = []\n"))
+
+    assert catalog.model("mine").capabilities == {"tools", "json"}
+    assert catalog.model("none").capabilities == catalog.model("local-md").capabilities == frozenset()
+
+
+def test_embedding_models_serve_embeddings_alone(tmp_path: Path) -> None:
+    catalog = load_catalog(own(tmp_path, MODEL + "embeddings = true\n"))
+
+    assert catalog.embedders == ("mine",)
+    assert "mine" not in catalog.served
+    assert catalog.model("mine").capabilities == frozenset()
+
+
+def test_fields_of_a_composite_are_read(tmp_path: Path) -> None:
+    more = (
+        'fallbacks = ["mine", "local-sm"]\nequal_margin = 0.02\nsticky = "conversation"\nswitch_weight = 0.5\n'
+        "response_cache_s = 60\nenabled = false\ncost_weight = 3\npassages = 0\n"
+    )
+    spec = load_catalog(own(tmp_path, MODEL + COMPOSITE + more)).composite("c")
+
+    given = Composite("c", "one", ("local-sm",), "local-sm", 0, 3.0, ("mine",), 0.02, "conversation", 0.5, 60.0, False)
+    assert spec == given
