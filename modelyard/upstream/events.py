@@ -35,9 +35,13 @@ class EventReader:
         """
         # Nearly always a chunk is one or more whole events of one line each.
         if not self._pending and not self._data and chunk.startswith(b"data: ") and chunk.endswith(b"\n\n"):
-            self._begun = True
-            events = chunk[6:-2].split(b"\n\ndata: ")
+            whole = chunk[6:-2]
+            if b"\n" not in whole and b"\r" not in whole:
+                self._begun = True
+                return (whole,)
+            events = whole.split(b"\n\ndata: ")
             if len(chunk) <= LONGEST_EVENT and not any(b"\n" in event or b"\r" in event for event in events):
+                self._begun = True
                 return events
         return self._by_line(chunk)
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 
 import pytest
 
-from benchmarks.serving.faults import FAULTS, Fault, Mode, meet
-from tests.faults.server import WORDS, fault_server
+from benchmarks.serving.faults import FAULTS, PROMPT, RETRIES, TIMES, Fault, Mode, meet
+from modelyard.catalog import BaseModel, Composite, Price
+from modelyard.catalog.records import Deployment
+from modelyard.errors import UpstreamError
+from modelyard.generation import Dispatcher, Trail
+from modelyard.routing.router import ModelRouter
+from modelyard.types import Candidate, Draft, Route
+from modelyard.upstream import DeploymentStates, Upstream
+from modelyard.upstream.breaker import BreakerRules
+from tests.faults.server import TEXT, WORDS, fault_server
 
 EACH = pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
 MODES = pytest.mark.parametrize("mode", ["whole", "stream"])
@@ -48,3 +57,54 @@ async def test_fault_alone(fault: Fault, mode: Mode, tmp_path: Path) -> None:
                 break
             await asyncio.sleep(0.01)
         assert server.open == 0, "a connection was left open"
+
+
+async def test_many_callers_some_of_whom_leave_meet_every_fault_at_once(tmp_path: Path) -> None:
+    """Whatever happens, calls end, connections close, and answers are whole."""
+    draw = random.Random(11)
+    names = [fault.name for fault in FAULTS if not fault.name.startswith("slow")] + ["good"]
+    async with fault_server(tmp_path) as server, Upstream(retries=RETRIES, timeouts=TIMES) as upstream:
+        deployments = tuple(Deployment(f"m/{name}", "m", server.base_url(name)) for name in names)
+        model = BaseModel("m", "openai", Price(1.0, 1.0), deployments=deployments)
+        states = DeploymentStates(BreakerRules(cool_down_s=0.05, cool_down_max_s=0.1))
+        dispatcher = Dispatcher(ModelRouter({"m": model}, states), upstream, {})
+        spec = Composite("auto", "What is tested.", ("m",), "m")
+        route = Route("m", (Candidate("m", None, 0.0),), "static", ("it is the only one",))
+        trails: list[Trail] = []
+
+        async def ask(n: int) -> str:
+            trail = Trail()
+            trails.append(trail)
+            if n % 2:
+                return (await dispatcher.generate(PROMPT, route, (), spec, trail=trail)).text
+            pieces: list[str] = []
+            async for piece in dispatcher.stream(PROMPT, route, (), spec, trail=trail):
+                if isinstance(piece, Draft):
+                    assert piece.text == "".join(pieces)
+                    return piece.text
+                pieces.append(piece.text)
+            raise AssertionError("a stream ended without a draft")
+
+        async def come_and_perhaps_go(n: int) -> str | BaseException:
+            await asyncio.sleep(draw.random() * 0.5)
+            call = asyncio.create_task(ask(n))
+            if n % 5 == 0:
+                await asyncio.sleep(draw.random() * 0.05)
+                call.cancel()
+            (outcome,) = await asyncio.gather(call, return_exceptions=True)
+            return outcome
+
+        async with asyncio.timeout(60):
+            outcomes = await asyncio.gather(*(come_and_perhaps_go(n) for n in range(400)))
+        assert all(
+            outcome == TEXT or isinstance(outcome, UpstreamError | asyncio.CancelledError) for outcome in outcomes
+        )
+        assert outcomes.count(TEXT) > 100
+        assert not any(state.in_flight for state in states)
+        calls = sum(len(trail.attempts) for trail in trails)
+        assert calls == sum(sum(state.outcomes.values()) for state in states)
+    for _ in range(200):
+        if not server.open:
+            break
+        await asyncio.sleep(0.01)
+    assert server.open == 0, "a connection was left open"
