@@ -18,8 +18,8 @@ from classifiers.encoding import fit_encoder
 from classifiers.tasks import (
     CHARS_UP_TO,
     SEMANTIC_CANDIDATES,
-    Encodings,
     OutOfFold,
+    Shared,
     TaskParams,
     candidates_for,
     cross_validate,
@@ -103,7 +103,7 @@ def select(
     candidates = candidates_for(len(texts)) if candidates is None else candidates
     sentences = sentences if len(texts) <= CHARS_UP_TO else None
     embeddings = sentences.embed(texts) if sentences else None
-    shared: Encodings = {}
+    shared = Shared()
 
     def judge(some: Mapping[str, TaskParams]) -> dict[str, dict[str, OutOfFold]]:
         return {
@@ -139,7 +139,7 @@ def estimate(
     sentences: SentenceEncoder | None = None,
 ) -> dict[str, OutOfFold]:
     """Return out-of-fold predictions of a recipe; without a sentence encoder, of its first look."""
-    shared: Encodings = {}
+    shared = Shared()
     second = recipe.second if sentences is not None else {}
     embeddings = sentences.embed(texts) if sentences is not None and second else None
 

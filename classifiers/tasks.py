@@ -65,9 +65,17 @@ def candidates_for(prompts: int) -> Mapping[str, TaskParams]:
     return {name: replace(params, encoder=EncoderParams()) for name, params in CANDIDATES.items()}
 
 
-Encodings = dict[
-    tuple[EncoderParams, int], tuple[Encoded, Encoded]
-]  # of one set of texts: by encoder and fold, rest and held
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What candidates that are cross-validated on the same texts, labels, embeddings, folds and seed need not do twice.
+
+    Attributes:
+        encodings: By encoder and fold: the rest, and the part held out.
+        scores: Scores of the part held out, by encoder, fold, head and the parameters of a linear model or of trees.
+    """
+
+    encodings: dict[tuple[EncoderParams, int], tuple[Encoded, Encoded]] = field(default_factory=dict)
+    scores: dict[tuple[EncoderParams, int, str, object], FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +108,39 @@ def fit_head(
     temperature: float = 1.0,
 ) -> Head:
     """Fit one question."""
-    linear = trees = semantic = None
-    if params.kind != "trees":
-        dense, known = encoded.dense, encoded.dense.shape[1]
-        if params.semantic_weight and encoded.semantic is not None:
-            dense = np.hstack([dense, params.semantic_weight * encoded.semantic.astype(np.float64)])
-        linear = fit_linear(encoded.sparse, dense, labels, len(classes), strength=params.strength)
-        if dense.shape[1] > known:
-            semantic = (params.semantic_weight * linear.dense[known:]).astype(np.float32)
-            linear = replace(linear, dense=linear.dense[:known])
-    if params.kind != "linear":
-        trees = fit_classes(
-            np.hstack([encoded.lsa.astype(np.float64), encoded.dense]), labels, len(classes), params.trees, seed=seed
-        )
+    parts = [_fit_part(encoded, labels, classes, part, seed) for part in _parts(params)]
+    linear = next((head.linear for head in parts if head.linear is not None), None)
+    trees = next((head.trees for head in parts if head.trees is not None), None)
+    semantic = next((head.semantic for head in parts if head.semantic is not None), None)
     return Head(tuple(classes), linear, trees, params.mix, temperature, semantic)
+
+
+@dataclass(frozen=True, slots=True)
+class _LinearPart:
+    strength: float
+    semantic_weight: float
+
+
+def _parts(params: TaskParams) -> tuple[_LinearPart | TreeParams, ...]:
+    linear = _LinearPart(params.strength, params.semantic_weight)
+    return {"linear": (linear,), "trees": (params.trees,), "blend": (linear, params.trees)}[params.kind]
+
+
+def _fit_part(
+    encoded: Encoded, labels: IntArray, classes: Sequence[str], part: _LinearPart | TreeParams, seed: int
+) -> Head:
+    """Fit a head of one model alone."""
+    if isinstance(part, TreeParams):
+        features = np.hstack([encoded.lsa.astype(np.float64), encoded.dense])
+        return Head(tuple(classes), None, fit_classes(features, labels, len(classes), part, seed=seed), 0.0, 1.0)
+    dense, known = encoded.dense, encoded.dense.shape[1]
+    if part.semantic_weight and encoded.semantic is not None:
+        dense = np.hstack([dense, part.semantic_weight * encoded.semantic.astype(np.float64)])
+    linear = fit_linear(encoded.sparse, dense, labels, len(classes), strength=part.strength)
+    if dense.shape[1] == known:
+        return Head(tuple(classes), linear, None, 1.0, 1.0)
+    semantic = (part.semantic_weight * linear.dense[known:]).astype(np.float32)
+    return Head(tuple(classes), replace(linear, dense=linear.dense[:known]), None, 1.0, 1.0, semantic)
 
 
 def cross_validate(
@@ -123,14 +150,14 @@ def cross_validate(
     *,
     folds: int = 5,
     seed: int = 0,
-    shared: Encodings | None = None,
+    shared: Shared | None = None,
     embeddings: npt.NDArray[np.float32] | None = None,
     heads: Collection[str] | None = None,
 ) -> dict[str, OutOfFold]:
     """Return out-of-fold probabilities, a head, with the temperature of each fold fitted on the other folds.
 
     Folds are stratified by the first of `labels`, whichever of the `heads` are asked for (None: all).
-    Candidates that are cross-validated on the same texts, folds and seed can pass the same `shared` dictionary to encode each text once.
+    Candidates on the same texts, labels, embeddings, folds and seed can pass the same `shared`, to encode and fit nothing twice.
     `embeddings`, shape (n, E), are the texts' sentence embeddings, which candidates with a `semantic_weight` need.
 
     Raises:
@@ -141,19 +168,25 @@ def cross_validate(
     numbered = {name: found for name, found in numbered.items() if heads is None or name in heads}
     logits = {name: np.zeros((len(texts), len(classes))) for name, (classes, _) in numbered.items()}
     fold_of = np.zeros(len(texts), dtype=np.int64)
-    shared = {} if shared is None else shared
+    shared = Shared() if shared is None else shared
     for fold, (rest, held) in enumerate(_folds(first, folds, seed)):
         fold_of[held] = fold
         key = (params.encoder, fold)
-        if key not in shared:
+        if key not in shared.encodings:
             known = [str(texts[i]) for i in rest]
             encoder = fit_encoder(known, params.encoder, seed=seed)
-            shared[key] = encoder.many(known), encoder.many([str(texts[i]) for i in held])
-        seen, unseen = shared[key]
+            shared.encodings[key] = encoder.many(known), encoder.many([str(texts[i]) for i in held])
+        seen, unseen = shared.encodings[key]
         if embeddings is not None:
             seen, unseen = replace(seen, semantic=embeddings[rest]), replace(unseen, semantic=embeddings[held])
         for name, (classes, y) in numbered.items():
-            logits[name][held] = fit_head(seen, y[rest], classes, params, seed=seed).logits(unseen)
+            scores = list[FloatArray]()
+            for part in _parts(params):
+                if (*key, name, part) not in shared.scores:
+                    shared.scores[*key, name, part] = _fit_part(seen, y[rest], classes, part, seed).logits(unseen)
+                scores.append(shared.scores[*key, name, part])
+            weights = (params.mix, 1.0 - params.mix) if len(scores) == 2 else (1.0,)
+            logits[name][held] = sum(weight * found for weight, found in zip(weights, scores, strict=True))
     return {
         name: OutOfFold(classes, y, _calibrate(logits[name], y, fold_of), fit_temperature(logits[name], y))
         for name, (classes, y) in numbered.items()
