@@ -75,6 +75,7 @@ FAULTS: Final = (
     Fault("cut-0", "stream cut before its first token", "cut"),
     Fault("cut-3", "stream cut after 3 tokens", "cut", "fallback", "error", 3),
     Fault("cut-3-politely", "stream ended after 3 tokens as if whole", "cut", "fallback", "error", 3),
+    Fault("end-mark-alone", "stream ended after 3 tokens with the end mark alone", "cut", "fallback", "error", 3),
 )
 
 

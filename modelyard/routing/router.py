@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -68,7 +69,7 @@ class ModelRouter:
 
         Raises:
             ContextTooLong: No model's context window is large enough.
-            InvalidInput: No model can do what the message needs.
+            InvalidInput: No model can do what the message needs, or write as much as it wants.
             UpstreamError: Every model is disabled (kind `unavailable`).
         """
         names = self._by_value(route, spec)
@@ -157,6 +158,11 @@ class ModelRouter:
         if not able:
             missing = ", ".join(sorted(demand.needs))
             return InvalidInput(f"No model of {spec.name!r} takes what the request needs: {missing}.")
+        if all(_most(model) < demand.max_tokens for model in able):
+            longest = max(map(_most, able))
+            return InvalidInput(
+                f"The request wants up to {demand.max_tokens} tokens, but the models of {spec.name!r} write at most {longest}."
+            )
         widest = max(model.context_window for model in able)
         wanted = f" and {demand.max_tokens} more may be written" if demand.max_tokens else ""
         return ContextTooLong(
@@ -189,9 +195,16 @@ def _open(target: Target) -> bool:
 def _unfit(model: BaseModel, demand: Demand) -> str | None:
     if missing := _missing(model, demand):
         return f"does not take {', '.join(sorted(missing))}"
+    if _most(model) < demand.max_tokens:
+        return f"writes at most {_most(model)} tokens"
     if demand.prompt_tokens + demand.max_tokens > model.context_window:
         return f"has a context window of {model.context_window} tokens"
     return None
+
+
+def _most(model: BaseModel) -> int:
+    """Return the length of a model's longest answer in tokens; as good as endless where only its context window limits it."""
+    return sys.maxsize if model.max_output_tokens is None else model.max_output_tokens
 
 
 def _missing(model: BaseModel, demand: Demand) -> frozenset[Capability]:

@@ -59,8 +59,10 @@ def classify(status: int, code: str, message: str, retry_after_s: float | None) 
     return kind, kind not in LASTING
 
 
-def retry_after(value: str, *, now: datetime | None = None) -> float | None:
-    """Read a Retry-After header: seconds, or a date; None where it is neither."""
+def retry_after(value: str, milliseconds: str = "", *, now: datetime | None = None) -> float | None:
+    """Read a Retry-After header, seconds or a date, and OpenAI's finer one, in seconds; None where it is neither."""
+    if milliseconds.isascii() and milliseconds.isdecimal() and len(milliseconds) <= 9:
+        return int(milliseconds) / 1000.0
     text = value.strip()
     try:
         if text[:1].isdecimal() and text.isascii():

@@ -111,11 +111,13 @@ class StreamedAnswer:
         """Return the whole answer.
 
         Raises:
-            UpstreamError: The stream ended with neither a finish reason nor its end mark, or held nothing.
+            UpstreamError: The stream ended without a finish reason, or held nothing.
         """
-        if self.finish_reason is None and not self.done:
-            raise self._endpoint.error("cut its stream before the end", kind="cut")
-        return whole(self._endpoint, self.text, self.finish_reason or "stop", self.counts, _without_index(self._fields))
+        if self.finish_reason is None:
+            # The end mark alone proves nothing: proxies write it after whatever their own upstream left them with.
+            what = "ended its stream without a finish reason" if self.done else "cut its stream before the end"
+            raise self._endpoint.error(what, kind="cut")
+        return whole(self._endpoint, self.text, self.finish_reason, self.counts, _without_index(self._fields))
 
 
 def _merge(whole: dict[str, Any], piece: Mapping[str, Any]) -> None:

@@ -139,7 +139,7 @@ async def _refused(endpoint: Endpoint, response: aiohttp.ClientResponse) -> Upst
     while len(body) < ERROR_BODY and (chunk := await response.content.readany()):
         body += chunk
     code, detail = _error_of(bytes(body[:ERROR_BODY]))
-    after_s = retry_after(response.headers.get("Retry-After", ""))
+    after_s = retry_after(response.headers.get("Retry-After", ""), response.headers.get("Retry-After-Ms", ""))
     return endpoint.refused(response.status, detail, code=code, retry_after_s=after_s)
 
 

@@ -161,6 +161,14 @@ def cut(pieces: int, *, politely: bool) -> Handler:
     return handler
 
 
+async def end_mark_alone(exchange: Exchange) -> None:
+    """Stop after 3 pieces with the end mark and no finish reason, as proxies do whose own upstream broke off."""
+    if exchange.streaming:
+        await exchange.send(STREAM_HEAD + b"".join(map(_chunked, [*PIECES[:3], DONE])) + END)
+    else:
+        await cut(3, politely=True)(exchange)
+
+
 def _always(line: str) -> Handler:
     async def handler(exchange: Exchange) -> None:
         await exchange.status(line)
@@ -186,6 +194,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "cut-0": cut(0, politely=False),
     "cut-3": cut(3, politely=False),
     "cut-3-politely": cut(3, politely=True),
+    "end-mark-alone": end_mark_alone,
 }
 
 

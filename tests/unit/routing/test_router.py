@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,6 +116,17 @@ def test_need_that_nobody_meets_is_the_callers_fault() -> None:
 def test_request_that_no_window_holds_is_too_long() -> None:
     with pytest.raises(ContextTooLong, match=r"about 8000 tokens and 500 more may be written, .* hold at most 8192"):
         router(A, B).order(route("a", a=0.9, b=0.8), spec("a", "b"), Demand(8000, 500))
+
+
+def test_answer_longer_than_a_model_writes_goes_elsewhere_or_is_refused() -> None:
+    short = replace(A, max_output_tokens=100)
+    found = router(short, B).order(route("a", a=0.9, b=0.8), spec("a", "b"), Demand(10, 200))
+    assert (names(found), found.reasons) == (["b"], ("a writes at most 100 tokens",))
+    with pytest.raises(
+        InvalidInput, match="wants up to 200 tokens, but the models of 'auto' write at most 100"
+    ) as caught:
+        router(short).order(route("a", a=0.9), spec("a"), Demand(10, 200))
+    assert not isinstance(caught.value, ContextTooLong)
 
 
 def test_composite_without_any_served_model_is_unavailable() -> None:

@@ -291,14 +291,16 @@ async def test_streamed_tool_calls_are_passed_on_and_put_together() -> None:
 
 
 async def test_streamed_refusal_and_thoughts_are_put_together() -> None:
-    behaviour = streams(chunk(reasoning="h"), chunk(reasoning="m"), chunk(refusal="No"), chunk(refusal="."), DONE)
+    pieces = chunk(reasoning="h"), chunk(reasoning="m"), chunk(refusal="No"), chunk(refusal=".")
+    behaviour = streams(*pieces, chunk(finish_reason="stop"), DONE)
     async with openai_server(behaviour) as server, Upstream() as client:
         whole = (await collect(client, endpoint(server)))[-1]
     assert whole == Completion("", "stop", fields={"reasoning": "hm", "refusal": "No."})
 
 
 async def test_white_space_waits_for_what_follows() -> None:
-    behaviours = streams(chunk("\n"), chunk(" "), chunk("Hi"), DONE), streams(chunk("\n"), chunk(" "), DONE)
+    end = chunk(finish_reason="stop") + DONE
+    behaviours = streams(chunk("\n"), chunk(" "), chunk("Hi"), end), streams(chunk("\n"), chunk(" "), end)
     async with openai_server(*behaviours) as server, Upstream() as client:
         assert await collect(client, endpoint(server)) == [Delta("\n Hi"), Completion("\n Hi", "stop")]
         with pytest.raises(UpstreamError, match="without text"):
@@ -312,9 +314,10 @@ async def test_stream_is_read_whatever_the_borders() -> None:
         assert (await collect(client, endpoint(server)))[-1] == Completion("Zürich ☂", "stop")
 
 
-@pytest.mark.parametrize("end", [DONE, b"data: [DONE]", chunk(finish_reason="stop")])
-async def test_stream_ends_with_either_mark(end: bytes) -> None:
-    async with openai_server(streams(chunk("Hello"), end)) as server, Upstream() as client:
+@pytest.mark.parametrize("end", [DONE, b"data: [DONE]", b""])
+async def test_stream_ends_with_its_finish_reason_whatever_follows(end: bytes) -> None:
+    behaviour = streams(chunk("Hello"), chunk(finish_reason="stop"), end)
+    async with openai_server(behaviour) as server, Upstream() as client:
         assert (await collect(client, endpoint(server)))[-1] == Completion("Hello", "stop")
 
 
@@ -337,6 +340,7 @@ async def test_stream_that_does_not_close_after_its_finish_reason_is_not_waited_
     [
         (streams(chunk("Hello")), "cut its stream before the end", "cut"),
         (streams(chunk("Hello"), b'data: {"choices": [{"del'), "cut its stream before the end", "cut"),
+        (streams(chunk("Hello"), DONE), "without a finish reason", "cut"),
         (streams(chunk("Hello"), cut=True), "broke the connection", "cut"),
         (streams(chunk("Hello"), chunk(finish_reason="error")), "broke its answer off", "cut"),
         (

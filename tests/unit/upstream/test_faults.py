@@ -68,6 +68,11 @@ def test_retry_after(header: str, seconds: float | None) -> None:
     assert retry_after(header, now=NOW) == seconds
 
 
+@pytest.mark.parametrize(("milliseconds", "seconds"), [("250", 0.25), ("soon", 3.0), ("", 3.0), ("9" * 30, 3.0)])
+def test_retry_after_in_milliseconds_is_finer(milliseconds: str, seconds: float) -> None:
+    assert retry_after("3", milliseconds) == seconds
+
+
 def test_reported_error_carries_the_status_it_names() -> None:
     endpoint = Endpoint("gpt", "http://[::1]:1/v1", "m")
     error = endpoint.reported({"code": 429, "message": "slow\n down"})
