@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -21,6 +22,9 @@ ADDRESS_FIELDS: Final = (
     "max_concurrent",
     "timeout_s",
 )  # a model's that gives its address itself
+_NOT_IN_A_LINE: Final = frozenset(
+    {"Cc", "Cs", "Zl", "Zp"}
+)  # controls, lone surrogates, separators of lines and paragraphs
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _NO_ADDRESS: Final = "a base_url must be an address that starts with http:// or https://"
 _OWN_SETTINGS: Final = "MODELYARD_"
@@ -56,8 +60,8 @@ def _variable(name: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("it must be one line of printable characters")
+    if any(unicodedata.category(letter) in _NOT_IN_A_LINE for letter in text):
+        raise ValueError("it must be one line without control characters")
     return text
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,10 @@ BROKEN = {
         "a local model takes no base_url, deployments or embeddings",
     ),
     "name with a line break": ('[models."mine\\nyours"]\nkind = "recorded"\n', "a name must be printable ASCII"),
+    "description of two lines": (
+        COMPOSITE.replace("one", r"one\ntwo"),
+        r"composites\.c\.description is invalid .*one line",
+    ),
     "margin beyond 1": (COMPOSITE + "equal_margin = 2\n", r"composites\.c\.equal_margin is invalid .*got 2"),
     "negative cache": (COMPOSITE + "response_cache_s = -1\n", r"composites\.c\.response_cache_s is invalid .*got -1"),
     "unknown stickiness": (COMPOSITE + 'sticky = "always"\n', r"composites\.c\.sticky is invalid .*got 'always'"),
@@ -250,6 +255,25 @@ def test_short_form_is_one_deployment_called_like_its_model(tmp_path: Path) -> N
     only = Deployment("mine", "mine", "http://localhost:1/v1", "K", max_concurrent=3, timeout_s=9.0)
     assert model.deployments == (only,)
     assert (model.base_url, model.api_key_env, model.upstream_model) == ("http://localhost:1/v1", "K", "up")
+
+
+def test_examples_of_the_shipped_file_are_valid(tmp_path: Path) -> None:
+    head = (files("modelyard.catalog") / "shipped.toml").read_text("utf-8").split("\n# Local extractive", maxsplit=1)[0]
+    examples = [line.removeprefix("#   ") for line in head.splitlines() if line.startswith("#   ")]
+    start = next(i for i, line in enumerate(examples) if line.startswith("fallbacks"))
+    catalog = load_catalog(own(tmp_path, "\n".join([*examples[:start], COMPOSITE, *examples[start:]])))
+
+    assert catalog.notices == ()
+    assert catalog.model("gpt-4o-mini").price_from == "openai/gpt-4o-mini"
+    assert catalog.model("llama").price.input > 0
+    assert [deployment.name for deployment in catalog.model("llama").deployments] == ["llama/east", "llama/west"]
+    assert catalog.composite("c").sticky == "conversation"
+
+
+def test_description_may_have_any_letters(tmp_path: Path) -> None:
+    text = COMPOSITE.replace("one", "62\u00a0% für ☂")
+
+    assert load_catalog(own(tmp_path, text)).composite("c").description == "62\u00a0% für ☂"
 
 
 def test_models_behind_an_endpoint_take_tools_and_json_where_nothing_else_is_said(tmp_path: Path) -> None:

@@ -3,15 +3,20 @@ from __future__ import annotations
 import logging
 import math
 import sqlite3
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import select, text
 
 from modelyard.catalog.manager import ModelManager
 from modelyard.catalog.records import Deployment, Price
+from modelyard.catalog.rows import CompositeRow, DeploymentRow, ModelRow
 from modelyard.errors import InvalidSetting, UnknownModel
 from modelyard.storage import Database, StorageError
 from modelyard.storage.tables import ModelConfig
@@ -385,6 +390,47 @@ def test_rows_name_who_changed_what(manager: ModelManager, sqlite: Database) -> 
     assert (rows["gpt"].kind, rows["gpt"].enabled, rows["gpt"].revision) == ("model", False, 1)
     assert (rows["big"].enabled, rows["big"].revision, rows["big"].updated_by) == (True, 2, "unknown")
     assert rows["big"].body == {"action": "change", "fields": {"deployments": {"east": {"weight": 2}}}}
+
+
+WORDS = st.sampled_from(
+    ["", "east", "north", "gpt", "local-sm", "http://x/v1", "http://[::1", "\x00", "\ud800", "é\n", "tools"]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(WORDS | st.sampled_from(sorted(DeploymentRow.model_fields)), inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+ENTRIES = st.sampled_from(
+    [
+        ("model", "gpt", ModelRow),
+        ("model", "big", ModelRow),
+        ("composite", "mix", CompositeRow),
+        ("deployment", "gpt", DeploymentRow),
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(entry=ENTRIES, data=st.data())
+def test_any_change_takes_effect_whole_or_is_refused_in_one_sentence(
+    entry: tuple[Any, str, Any], data: st.DataObject
+) -> None:
+    kind, name, row = entry
+    changes = data.draw(st.dictionaries(st.sampled_from([*row.model_fields, "other"]), VALUES, min_size=1, max_size=2))
+    with tempfile.TemporaryDirectory() as folder:
+        manager = ModelManager(own(Path(folder)))
+    before = manager.now
+    try:
+        manager.update(kind, name, changes)
+    except InvalidSetting as error:
+        assert manager.now is before
+        assert str(error).isprintable()
+        assert str(error).startswith("Cannot change")
+    else:
+        assert manager.catalog.composite("mix").candidates
 
 
 def test_a_row_that_is_no_change_is_refused(manager: ModelManager, tmp_path: Path, sqlite: Database) -> None:
