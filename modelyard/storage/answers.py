@@ -25,8 +25,8 @@ def record_answer(
     row = Message(
         id=answer.id,
         composite=composite,
-        prompt=_storable(message.prompt),
-        answer=_storable(answer.text),
+        prompt=message.prompt,
+        answer=answer.text,
         model=answer.model,
         domain=answer.task.domain,
         complexity=answer.task.complexity,
@@ -86,8 +86,3 @@ def record_feedback(
         session.add(row)
         session.flush()
         return row.id
-
-
-def _storable(text: str) -> str:
-    """Return text that every database accepts: PostgreSQL refuses NUL, and no encoding has lone surrogates."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")

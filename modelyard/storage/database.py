@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from modelyard.errors import InvalidSetting, MissingExtra, ModelyardError
+from modelyard.storage.tables.base import to_json
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 BUSY_TIMEOUT_MS: Final = 10_000
@@ -40,7 +42,9 @@ class Database:
         if file is not None:
             _make_folder(file.parent)
         try:
-            self.engine = create_engine(parsed, pool_pre_ping=file is None)
+            self.engine = create_engine(
+                parsed, pool_pre_ping=file is None, json_serializer=to_json, json_deserializer=orjson.loads
+            )
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise MissingExtra(f"The database {self.url} needs a driver that is not installed: {error}.") from None
         if self.engine.dialect.name == "sqlite":

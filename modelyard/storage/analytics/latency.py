@@ -48,7 +48,10 @@ class Latencies:
 
     at: datetime | None
     subject: str | None
-    answer: Percentiles
+    requests: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
     first_token: Percentiles | None = None
 
 
@@ -65,7 +68,16 @@ def latencies(
     answers = _percentiles(database, ModelUsage.latency_ms, groups, conditions)
     first_tokens = _percentiles(database, ModelUsage.first_token_ms, groups, conditions)
     rows = [
-        Latencies(moment_of(group[0]), group[1], found, first_tokens.get(group)) for group, found in answers.items()
+        Latencies(
+            moment_of(group[0]),
+            group[1],
+            found.count,
+            found.p50_ms,
+            found.p95_ms,
+            found.p99_ms,
+            first_tokens.get(group),
+        )
+        for group, found in answers.items()
     ]
     return tuple(sorted(rows, key=lambda row: (str(row.at), row.subject or "")))
 
@@ -77,7 +89,7 @@ def latency(database: Database, since: datetime | None = None) -> tuple[Latency,
         StorageError: The database failed.
     """
     return tuple(
-        Latency(str(row.subject), row.answer.count, row.answer.p50_ms, row.answer.p95_ms)
+        Latency(str(row.subject), row.requests, row.p50_ms, row.p95_ms)
         for row in latencies(database, Window(since), by="model")
     )
 

@@ -6,7 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import JSON, Double, Select, String, TableValuedAlias, column, func, select, type_coerce
+from sqlalchemy import (
+    JSON,
+    Double,
+    Select,
+    String,
+    TableValuedAlias,
+    Text,
+    case,
+    cast,
+    column,
+    func,
+    select,
+    text,
+    type_coerce,
+)
 from sqlalchemy.orm import Session
 
 from modelyard.errors import InvalidInput
@@ -121,5 +135,7 @@ def _candidates(dialect: str, name: str) -> TableValuedAlias:
     if dialect == "sqlite":
         rows = func.json_each(Message.model_metadata, "$.route.candidates")
         return rows.table_valued(value, name=name, joins_implicitly=True)
-    rows = func.json_array_elements(Message.model_metadata["route"]["candidates"])
+    # PostgreSQL can store an escaped NUL in JSON, but not read the JSON that holds it: older rows may.
+    readable = case((cast(Message.model_metadata, Text).not_like(r"%\u0000%", escape="~"), Message.model_metadata))
+    rows = func.json_array_elements(readable.op("#>")(text("'{route,candidates}'")))
     return rows.table_valued(value, joins_implicitly=True).render_derived(name=name)

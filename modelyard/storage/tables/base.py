@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 import secrets
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import JSON, CheckConstraint, DateTime, Dialect, MetaData
+import orjson
+from sqlalchemy import JSON, CheckConstraint, DateTime, Dialect, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
@@ -24,6 +28,7 @@ NAMING: Final = {
 ID: Final = 80  # characters of an identifier
 NAME: Final = 200  # characters of a name
 
+_JSON_NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # an escaped backslash before u0000 makes it plain text
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS: Final = tuple(high + low for high in _CROCKFORD for low in _CROCKFORD)
 
@@ -53,6 +58,34 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class CleanText(TypeDecorator[str]):
+    """Anybody's text: stored in a form that every database accepts."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Replace what PostgreSQL (NUL) or no encoding (lone surrogates) has a place for."""
+        return None if value is None else storable(value)
+
+
+class GivenName(TypeDecorator[str]):
+    """A name that callers give, of any length and in any characters; also compared in the form that is stored."""
+
+    impl = String(NAME)
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Give a name that is too long a hash for its end: different names stay different."""
+        if value is None:
+            return None
+        name = storable(value)
+        if len(name) <= NAME:
+            return name
+        digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+        return f"{name[: NAME - len(digest) - 1]}~{digest}"
+
+
 class Base(DeclarativeBase):
     """The declarative base; its metadata is what the migrations must add up to."""
 
@@ -74,6 +107,22 @@ def ordered_id() -> str:
     """Return a fresh ULID: 26 characters that sort by the millisecond they were made in, so that indexes grow at one end."""
     number = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
+
+
+def storable(text: str) -> str:
+    """Return text that every database accepts: PostgreSQL refuses NUL, and no encoding has lone surrogates."""
+    if "\x00" in text:
+        text = text.replace("\x00", "\ufffd")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def to_json(value: Any) -> str:
+    """Return JSON that every database can also read in: without NUL, lone surrogates and NaN."""
+    try:
+        text = orjson.dumps(value).decode()
+    except TypeError:  # lone surrogates, keys that are no text
+        text = storable(json.dumps(value, ensure_ascii=False))
+    return _JSON_NUL.sub(r"\1\\ufffd", text) if r"\u0000" in text else text
 
 
 def one_of(column: str, values: Iterable[str]) -> CheckConstraint:

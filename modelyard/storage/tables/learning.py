@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from modelyard.storage.tables.base import ID, NAME, Base, now, one_of, ordered_id
+from modelyard.storage.tables.base import ID, NAME, Base, CleanText, GivenName, now, one_of, ordered_id
 
 
 class Feedback(Base):
@@ -20,11 +20,11 @@ class Feedback(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     message_id: Mapped[str] = mapped_column(ForeignKey("message.id", ondelete="CASCADE"), index=True)
     rating: Mapped[int | None]
-    correction: Mapped[str | None] = mapped_column(Text)
+    correction: Mapped[str | None] = mapped_column(CleanText)
     wrong_model: Mapped[bool]
-    comment: Mapped[str | None] = mapped_column(Text)
+    comment: Mapped[str | None] = mapped_column(CleanText)
     created_at: Mapped[datetime] = mapped_column(default=now)
-    user_id: Mapped[str | None] = mapped_column(String(NAME), index=True)
+    user_id: Mapped[str | None] = mapped_column(GivenName, index=True)
     project_id: Mapped[str | None] = mapped_column(String(ID), index=True)
 
 
@@ -54,7 +54,7 @@ class Exposure(Base):
     message_id: Mapped[str | None] = mapped_column(String(ID), index=True)
     arm: Mapped[str] = mapped_column(String(NAME))
     propensity: Mapped[float]
-    unit: Mapped[str] = mapped_column(String(NAME), index=True)
+    unit: Mapped[str] = mapped_column(GivenName, index=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ForeignKey, Index, String, Text, text
+from sqlalchemy import ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from modelyard.storage.tables.base import ID, NAME, Base, now, one_of, ordered_id
+from modelyard.storage.tables.base import ID, NAME, Base, CleanText, GivenName, now, one_of, ordered_id
 
 STATUSES: Final = ("complete", "degraded", "failed", "cancelled", "orphaned")
 REQUEST_KINDS: Final = ("chat", "embedding", "moderation", "batch")  # one such row for each request
@@ -38,12 +38,12 @@ class Message(Base):
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)
     project_id: Mapped[str | None] = mapped_column(String(ID))
     api_key_id: Mapped[str | None] = mapped_column(String(ID))
-    user_id: Mapped[str | None] = mapped_column(String(NAME))
-    conversation: Mapped[str | None] = mapped_column(String(NAME))
-    request_id: Mapped[str | None] = mapped_column(String(NAME))
+    user_id: Mapped[str | None] = mapped_column(GivenName)
+    conversation: Mapped[str | None] = mapped_column(GivenName)
+    request_id: Mapped[str | None] = mapped_column(GivenName)
     composite: Mapped[str] = mapped_column(String(NAME))
-    prompt: Mapped[str | None] = mapped_column(Text)
-    answer: Mapped[str | None] = mapped_column(Text)
+    prompt: Mapped[str | None] = mapped_column(CleanText)
+    answer: Mapped[str | None] = mapped_column(CleanText)
     model: Mapped[str] = mapped_column(String(NAME))
     domain: Mapped[str] = mapped_column(String(ID))
     complexity: Mapped[str] = mapped_column(String(ID))
@@ -63,7 +63,7 @@ class Fragment(Base):
     message_id: Mapped[str] = mapped_column(ForeignKey("message.id", ondelete="CASCADE"))
     position: Mapped[int]
     kind: Mapped[str] = mapped_column(String(20))
-    text: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = mapped_column(CleanText)
     language: Mapped[str | None] = mapped_column(String(ID))
     start: Mapped[int]
     end: Mapped[int]

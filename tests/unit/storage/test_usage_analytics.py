@@ -97,15 +97,15 @@ def test_percentiles_interpolate_and_leave_failures_out(database: Database) -> N
         usage_row(model="lg", latency_ms=7.0, first_token_ms=3.0),
     )
     assert latencies(database, ALWAYS, by="model") == (
-        Latencies(None, "lg", Percentiles(1, 7.0, 7.0, 7.0), Percentiles(1, 3.0, 3.0, 3.0)),
-        Latencies(None, "md", Percentiles(4, 25.0, pytest.approx(38.5), pytest.approx(39.7))),
+        Latencies(None, "lg", 1, 7.0, 7.0, 7.0, Percentiles(1, 3.0, 3.0, 3.0)),
+        Latencies(None, "md", 4, 25.0, pytest.approx(38.5), pytest.approx(39.7)),
     )
 
 
 def test_percentiles_by_day(database: Database) -> None:
     store(database, usage_row(latency_ms=1.0), usage_row(latency_ms=3.0, created_at=NEW_YEAR + 24 * HOUR))
     found = latencies(database, ALWAYS, bucket="day")
-    assert [(row.at, row.answer.p50_ms) for row in found] == [(NEW_YEAR, 1.0), (NEW_YEAR + 24 * HOUR, 3.0)]
+    assert [(row.at, row.p50_ms) for row in found] == [(NEW_YEAR, 1.0), (NEW_YEAR + 24 * HOUR, 3.0)]
 
 
 def test_routing_shares_are_of_answers_to_each_composite(database: Database) -> None:
