@@ -9,7 +9,7 @@ Each takes a `Window` and, where it makes sense, `where`: which models, keys, pr
 `since` alone, look at everything.
 """
 
-from modelyard.storage.analytics.latency import Latencies, Latency, Percentiles, latencies, latency
+from modelyard.storage.analytics.latency import Latencies, Latency, latencies, latency
 from modelyard.storage.analytics.retrieval import RetrievalCounts, retrieval_counts
 from modelyard.storage.analytics.routing import RoutingShare, routing_share, routing_shares
 from modelyard.storage.analytics.savings import SavingOpportunity, saving_opportunities
@@ -23,7 +23,6 @@ __all__ = [
     "Latencies",
     "Latency",
     "Only",
-    "Percentiles",
     "RetrievalCounts",
     "RoutingShare",
     "SavingOpportunity",

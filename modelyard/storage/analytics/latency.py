@@ -17,6 +17,8 @@ from modelyard.storage.tables import ModelUsage
 PER_CENT: Final = (50, 95, 99)
 
 _Group = tuple[str | None, str | None]  # bucket, subject
+_Percentiles = tuple[int, float, float, float]  # how many values, and the percentiles
+_NO_STREAM: Final = (0, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +32,11 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
-class Percentiles:
-    """Percentiles of `count` values in milliseconds, by linear interpolation."""
-
-    count: int
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-
-
-@dataclass(frozen=True, slots=True)
 class Latencies:
-    """Percentiles of the answered requests of one bucket and subject, and of the time to their first token.
+    """Percentiles (linear interpolation) of the answered requests of one bucket and subject, in milliseconds.
 
-    Failed and cancelled requests are left out, answers from the cache are not. `first_token` is None where no answer was streamed.
+    Failed and cancelled requests are left out, answers from the cache are not. Those of the first token are of the `streamed` answers,
+    None where there are none.
     """
 
     at: datetime | None
@@ -52,7 +45,10 @@ class Latencies:
     p50_ms: float
     p95_ms: float
     p99_ms: float
-    first_token: Percentiles | None = None
+    streamed: int = 0
+    first_token_p50_ms: float | None = None
+    first_token_p95_ms: float | None = None
+    first_token_p99_ms: float | None = None
 
 
 def latencies(
@@ -68,15 +64,7 @@ def latencies(
     answers = _percentiles(database, ModelUsage.latency_ms, groups, conditions)
     first_tokens = _percentiles(database, ModelUsage.first_token_ms, groups, conditions)
     rows = [
-        Latencies(
-            moment_of(group[0]),
-            group[1],
-            found.count,
-            found.p50_ms,
-            found.p95_ms,
-            found.p99_ms,
-            first_tokens.get(group),
-        )
+        Latencies(moment_of(group[0]), group[1], *found, *first_tokens.get(group, _NO_STREAM))
         for group, found in answers.items()
     ]
     return tuple(sorted(rows, key=lambda row: (str(row.at), row.subject or "")))
@@ -99,7 +87,7 @@ def _percentiles(
     value: InstrumentedAttribute[Any],
     groups: tuple[ColumnElement[Any], ColumnElement[Any]],
     conditions: tuple[ColumnElement[bool], ...],
-) -> dict[_Group, Percentiles]:
+) -> dict[_Group, _Percentiles]:
     """Return the percentiles of every group that has values.
 
     The p-th percentile of n sorted values x₀ … x₍ₙ₋₁₎ lies at the place h = (n - 1) p: between the values at ⌊h⌋ and ⌊h⌋ + 1. Only those
@@ -129,9 +117,9 @@ def _percentiles(
     return {group: _taken(values[group], n) for group, n in counts.items()}
 
 
-def _taken(values: dict[int, float], n: int) -> Percentiles:
+def _taken(values: dict[int, float], n: int) -> _Percentiles:
     p50, p95, p99 = (_interpolated(values, n, share) for share in PER_CENT)
-    return Percentiles(n, p50, p95, p99)
+    return n, p50, p95, p99
 
 
 def _interpolated(values: dict[int, float], n: int, share: int) -> float:

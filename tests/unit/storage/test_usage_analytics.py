@@ -97,7 +97,7 @@ def test_percentiles_interpolate_and_leave_failures_out(database: Database) -> N
         usage_row(model="lg", latency_ms=7.0, first_token_ms=3.0),
     )
     assert latencies(database, ALWAYS, by="model") == (
-        Latencies(None, "lg", 1, 7.0, 7.0, 7.0, Percentiles(1, 3.0, 3.0, 3.0)),
+        Latencies(None, "lg", 1, 7.0, 7.0, 7.0, 1, 3.0, 3.0, 3.0),
         Latencies(None, "md", 4, 25.0, pytest.approx(38.5), pytest.approx(39.7)),
     )
 
