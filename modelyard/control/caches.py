@@ -96,7 +96,7 @@ class Cache(Generic[Value]):
         with self._lock:
             entry = self._held.get(key)
             if entry is not None and entry.until <= self._clock():
-                self._drop(key)
+                self._remove(key)
                 self._expired += 1
                 entry = None
             if entry is None:
@@ -114,15 +114,21 @@ class Cache(Generic[Value]):
         until = self._clock() + (self._ttl_s if ttl_s is None else ttl_s)
         with self._lock:
             if key in self._held:
-                self._drop(key)
+                self._remove(key)
             if size > self._size:
                 self._refused += 1
                 return
             self._held[key] = _Entry(value, size, until)
             self._bytes += size
             while len(self._held) > self._entries or self._bytes > self._size:
-                self._drop(next(iter(self._held)))
+                self._remove(next(iter(self._held)))
                 self._evicted += 1
+
+    def drop(self, key: bytes) -> None:
+        """Forget one entry, where there is one."""
+        with self._lock:
+            if key in self._held:
+                self._remove(key)
 
     def clear(self) -> None:
         """Forget everything; the counts stay."""
@@ -144,7 +150,7 @@ class Cache(Generic[Value]):
                 refused=self._refused,
             )
 
-    def _drop(self, key: bytes) -> None:
+    def _remove(self, key: bytes) -> None:
         self._bytes -= self._held.pop(key).size
 
 

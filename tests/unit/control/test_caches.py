@@ -72,6 +72,16 @@ def test_a_new_value_takes_the_place_of_the_old_one():
     assert cache.stats().bytes < 1000
 
 
+def test_one_entry_can_be_forgotten():
+    cache = texts()
+    cache.put(b"a", "one")
+    cache.put(b"b", "two")
+    cache.drop(b"a")
+    cache.drop(b"never there")
+    assert (cache.get(b"a"), cache.get(b"b")) == (None, "two")
+    assert cache.stats().entries == 1
+
+
 def test_hit_rate_counts_look_ups_and_is_unknown_before_the_first():
     cache = texts()
     assert cache.stats().hit_rate is None
