@@ -22,6 +22,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 RESAMPLES = 1000
+ROUNDING = 1e-9  # a sum of n shares may fall short of the level that it reaches on paper
 
 Estimate = dict[str, Any]
 
@@ -73,7 +74,8 @@ def gain_curve_metrics(
             continue
         pgr = curve / curve[-1]
         rows["apgr"][r] = np.trapezoid(pgr, share)
-        rows["cpt50"][r], rows["cpt80"][r] = share[np.argmax(pgr >= 0.5)], share[np.argmax(pgr >= 0.8)]
+        for name, level in (("cpt50", 0.5), ("cpt80", 0.8)):
+            rows[name][r] = share[np.argmax(pgr >= level - ROUNDING)]
     reason = "the dear model scores no better than the cheap one, so there is no gap to recover"
     return {name: summarise(values, reason) for name, values in rows.items()}
 
@@ -114,13 +116,15 @@ def curve_of_singles(singles: Singles) -> Curves:
 
 def quality_metrics(curves: Curves, singles: Singles) -> dict[str, Estimate]:
     """Return AIQ and the savings at 95 and 99 % of the best single model's score."""
+    free = singles.costs[0, singles.scores[0].argmax()] <= 0.0
     aiq = per_resample(curves, singles, area_under_hull)
     found: dict[str, Estimate] = {"aiq": summarise(aiq, "all single models cost the same")}
     for name, share in (("saving_95", 0.95), ("saving_99", 0.99)):
         values = per_resample(
             curves, singles, lambda hull, costs, scores, share=share: _saving(hull, costs, scores, share)
         )
-        found[name] = summarise(values, f"no trade-off reaches {share:.0%} of the best single model's score")
+        reached = f"no trade-off reaches {share:.0%} of the best single model's score"
+        found[name] = summarise(values, "the best single model costs nothing" if free else reached)
     return found
 
 

@@ -136,3 +136,27 @@ def test_holm_agrees_with_the_worked_example() -> None:
     assert list(corrected) == ["a", "b", "c", "d"]
     assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
     assert holm({}) == {}
+
+
+def test_t_figures_by_hand() -> None:
+    # Differences 1, 2, 3: mean 2, standard error 1/√3; t with 2 degrees of freedom is 4.302653 at 97.5 %.
+    found = t_difference([2, 4, 6], [1, 2, 3])
+    assert found.value == 2.0
+    assert (found.low, found.high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-6)
+    # For 2 degrees of freedom P(|T| > t) = 1 − t / √(2 + t²), and t is 2√3: 1 − √(12/14).
+    assert t_test([2, 4, 6], [1, 2, 3]) == pytest.approx(1 - (12 / 14) ** 0.5)
+
+
+def test_bootstrap_of_two_pairs_by_hand() -> None:
+    """Two pairs resample to 0, ½ and 1 with probability ¼, ½ and ¼: the interval is the whole range."""
+    means = bootstrap_means(np.array([0.0, 1.0]), seed=0, resamples=20_000)
+    assert [float((means == value).mean()) for value in (0.0, 0.5, 1.0)] == pytest.approx([0.25, 0.5, 0.25], abs=0.015)
+    found = paired_difference([1, 2], [1, 1], seed=0)
+    assert (found.value, found.low, found.high) == (0.5, 0.0, 1.0)
+
+
+def test_holm_with_equal_p_values_and_one() -> None:
+    assert holm({"a": 0.02, "b": 0.02, "c": 0.02}) == pytest.approx(dict.fromkeys("abc", 0.06))
+    assert holm({"a": 0.04}) == {"a": 0.04}
+    # 0.01 · 3, then 0.02 · 2 stays above it, then 0.03 · 1 may not fall below: 0.04.
+    assert holm({"a": 0.03, "b": 0.01, "c": 0.02}) == pytest.approx({"b": 0.03, "c": 0.04, "a": 0.04})

@@ -96,13 +96,6 @@ def test_catalogue_that_is_not_there_is_refused(settings: Settings) -> None:
         load("auto", settings.model_copy(update={"catalog": settings.home / "nowhere.toml"}))
 
 
-def test_importing_the_loader_imports_nothing_heavy() -> None:
-    code = f"import sys, modelyard, modelyard.serving.loading; print([name for name in {HEAVY} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert done.stdout.strip() == "[]"
-
-
 def test_answering_with_champions_and_an_index_imports_nothing_heavy(settings: Settings) -> None:
     crown_classifier(settings)
     crown_router(settings)
