@@ -29,6 +29,7 @@ from modelyard.storage.database import Database
 from modelyard.storage.tables import Message, ModelUsage, now
 
 DAY: Final = timedelta(days=1)
+HOUR: Final = timedelta(hours=1)  # a message and its usage are written together: at most this far apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ def _traffic(window: Window) -> tuple[Any, ...]:
 
 
 def _savings(dialect: str, window: Window, margin: float) -> Select[str, str, str, int, float]:
+    around = Window(*(moment and moment + shift for moment, shift in ((window.since, -HOUR), (window.until, HOUR))))
     own, other = _candidates(dialect, "own").c.value, _candidates(dialect, "other").c.value
     own_cost, cost = own["cost_usd"].as_float(), other["cost_usd"].as_float()
     return (
@@ -121,6 +123,7 @@ def _savings(dialect: str, window: Window, margin: float) -> Select[str, str, st
         .join(Message, Message.id == ModelUsage.message_id)
         .where(
             *_traffic(window),
+            *around.conditions(Message.created_at),
             own["model"].as_string() == ModelUsage.model,
             cost < own_cost,
             other["quality"].as_float() >= own["quality"].as_float() - margin,

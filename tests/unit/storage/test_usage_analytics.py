@@ -9,7 +9,6 @@ from modelyard.storage import Database
 from modelyard.storage.analytics import (
     Latencies,
     Only,
-    Percentiles,
     RoutingShare,
     Window,
     latencies,
