@@ -83,7 +83,7 @@ def prepare(matrix: OutcomeMatrix, params: RouterParams, *, folds: int = 5, seed
     """Fit the first stage, whole and out of fold; candidates with the same text parameters can share it.
 
     Raises:
-        InvalidInput: Fewer than two models, or too few prompts for the folds.
+        InvalidInput: Fewer than two models, or too few prompts or answers of a model for the folds.
     """
     _check(matrix, folds)
     first = fit_first_stage(matrix, params, seed=seed)
@@ -226,6 +226,13 @@ def _check(matrix: OutcomeMatrix, needed: int) -> None:
         )
     if len(matrix) < 4 * needed:
         raise InvalidInput(f"A router needs at least {4 * needed} prompts to learn from, got {len(matrix)}.")
+    # Every model must have answers in every part that is learned from.
+    for name, answered in zip(matrix.models, (~np.isnan(matrix.scores)).sum(axis=0).tolist(), strict=True):
+        if answered < 2 * needed:
+            raise InvalidInput(
+                f"The model {name!r} answered {answered} of {len(matrix)} prompts; "
+                f"a router needs at least {2 * needed} of each model to learn from."
+            )
 
 
 def _out_of_fold_features(
