@@ -1,0 +1,131 @@
+"""Routes for projects, API keys and quotas, and for deleting everything of a project or a user."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from fastapi import APIRouter
+from sqlalchemy import Select, select
+
+from modelyard.control.keys import Principal
+from modelyard.serving.admin.context import AdminContext, Context
+from modelyard.serving.admin.faults import NotFound
+from modelyard.serving.admin.records import (
+    DeletedRecord,
+    KeyRecord,
+    NewKey,
+    NewKeyRecord,
+    NewQuota,
+    ProjectRecord,
+    QuotaRecord,
+    Rotation,
+)
+from modelyard.storage.retention import delete_project, delete_user
+from modelyard.storage.tables import Project, Quota
+
+router: Final = APIRouter()
+
+
+@router.get("/projects", tags=["projects"])
+def list_projects(context: Context) -> list[ProjectRecord]:
+    """Return the projects, by name."""
+    with context.database.read() as session:
+        return [ProjectRecord.model_validate(row) for row in session.scalars(select(Project).order_by(Project.name))]
+
+
+@router.delete("/projects/{project_id}", tags=["projects"])
+def remove_project(project_id: str, context: Context) -> DeletedRecord:
+    """Delete everything of a project: keys, quotas, messages, usage, feedback. Its keys end first."""
+    with context.database.read() as session:
+        if session.get(Project, project_id) is None:
+            raise NotFound(f"No project has the id {project_id!r}.")
+    deleted = delete_project(context.database, project_id)
+    context.keyring.forget()
+    context.caches.clear()
+    return DeletedRecord(deleted=deleted)
+
+
+@router.delete("/users/{user_id:path}", tags=["projects"])
+def remove_user(user_id: str, context: Context, *, keep_charges: bool = False) -> DeletedRecord:
+    """Delete everything of an application's user, in every project; `keep_charges` keeps what was spent, without saying whose it was."""
+    deleted = delete_user(context.database, user_id, keep_charges=keep_charges)
+    context.caches.clear()
+    return DeletedRecord(deleted=deleted)
+
+
+@router.get("/keys", tags=["keys"])
+def list_keys(context: Context, project: str | None = None) -> list[KeyRecord]:
+    """Return the API keys of a project, by its id or name, or of all, without their secrets."""
+    return [KeyRecord.model_validate(facts) for facts in context.keyring.list(project)]
+
+
+@router.post("/keys", tags=["keys"], status_code=201)
+def create_key(asked: NewKey, context: Context) -> NewKeyRecord:
+    """Make an API key, and its project where there is none of that name; the secret is shown this once."""
+    return _shown(
+        *context.keyring.create(
+            asked.project, asked.name, asked.scopes, model_types=asked.model_types, expires_at=asked.expires_at
+        )
+    )
+
+
+@router.post("/keys/{key_id}/rotate", tags=["keys"])
+def rotate_key(key_id: str, asked: Rotation, context: Context) -> NewKeyRecord:
+    """Give a key a new secret under the same id; the old one stays valid for the grace."""
+    return _shown(*context.keyring.rotate(_known(key_id, context), grace_s=asked.grace_s))
+
+
+@router.delete("/keys/{key_id}", tags=["keys"], status_code=204)
+def revoke_key(key_id: str, context: Context) -> None:
+    """End a key: at once in this process, within a minute in others."""
+    context.keyring.revoke(_known(key_id, context))
+
+
+@router.get("/quotas", tags=["quotas"])
+def list_quotas(context: Context) -> list[QuotaRecord]:
+    """Return the limits of keys, projects and model types."""
+    with context.database.read() as session:
+        rows = session.scalars(select(Quota).order_by(Quota.scope, Quota.subject))
+        return [QuotaRecord.model_validate(row) for row in rows]
+
+
+@router.put("/quotas", tags=["quotas"])
+def put_quota(asked: NewQuota, context: Context) -> QuotaRecord:
+    """Set limits in the place of those that there were; they count within seconds, in every process."""
+    with context.database.write() as session:
+        row = session.scalars(_quota(asked.scope, asked.subject)).one_or_none()
+        if row is None:
+            row = Quota(scope=asked.scope, subject=asked.subject)
+            session.add(row)
+        row.requests_per_minute, row.tokens_per_minute = asked.requests_per_minute, asked.tokens_per_minute
+        row.usd_per_day, row.usd_per_month = asked.usd_per_day, asked.usd_per_month
+    return QuotaRecord.model_validate(asked.model_dump())
+
+
+@router.delete("/quotas", tags=["quotas"], status_code=204)
+def remove_quota(scope: Literal["key", "project", "model_type"], subject: str, context: Context) -> None:
+    """Take limits away."""
+    with context.database.write() as session:
+        row = session.scalars(_quota(scope, subject)).one_or_none()
+        if row is None:
+            raise NotFound(f"The {scope} {subject!r} has no quota.")
+        session.delete(row)
+
+
+def _quota(scope: str, subject: str) -> Select[Quota]:
+    return select(Quota).where(Quota.scope == scope, Quota.subject == subject)
+
+
+def _known(key: str, context: AdminContext) -> str:
+    """Return a key's id or prefix.
+
+    Raises:
+        NotFound: No key has it.
+    """
+    if not any(key in {facts.id, facts.prefix} for facts in context.keyring.list()):
+        raise NotFound(f"No API key has the id or prefix {key!r}.")
+    return key
+
+
+def _shown(principal: Principal, plaintext: str) -> NewKeyRecord:
+    return NewKeyRecord(id=str(principal.key_id), key=plaintext, project_id=str(principal.project))

@@ -1,0 +1,52 @@
+"""What the admin API works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from modelyard.catalog.manager import ModelManager
+from modelyard.control.alerts import AlertWatch
+from modelyard.control.caches import Caches
+from modelyard.control.flags import Flags
+from modelyard.control.keys import KeyRing
+from modelyard.settings import Settings
+from modelyard.storage.database import Database
+from modelyard.upstream.state import DeploymentStates
+
+
+@dataclass(frozen=True, slots=True)
+class AdminContext:
+    """The parts of a serving process that an operator sees and changes.
+
+    Attributes:
+        settings: Where the registry and its champions are.
+        manager: The catalogue.
+        database: Everything that is stored.
+        states: How each deployment fares in this process.
+        caches: This process' caches.
+        flags: The rollout flags.
+        alerts: The rules and their alerts.
+        keyring: The API keys.
+        auth: Whether a key is asked for; where it is not, programs on this machine alone are answered.
+    """
+
+    settings: Settings
+    manager: ModelManager
+    database: Database
+    states: DeploymentStates
+    caches: Caches
+    flags: Flags
+    alerts: AlertWatch
+    keyring: KeyRing
+    auth: bool = True
+
+
+def context_of(request: Request) -> AdminContext:
+    """Return what the app was made with."""
+    return cast("AdminContext", request.app.state.context)
+
+
+Context = Annotated[AdminContext, Depends(context_of)]
