@@ -3,6 +3,7 @@
 from modelyard.storage.alias_history import AliasMove, alias_moves, append_alias_move
 from modelyard.storage.answers import record_answer, record_feedback
 from modelyard.storage.database import Database, StorageError
+from modelyard.storage.retention import delete_expired, delete_project, delete_user
 from modelyard.storage.tables import AliasChange, Feedback, Message, ModelUsage
 
 __all__ = [
@@ -15,6 +16,9 @@ __all__ = [
     "StorageError",
     "alias_moves",
     "append_alias_move",
+    "delete_expired",
+    "delete_project",
+    "delete_user",
     "record_answer",
     "record_feedback",
 ]

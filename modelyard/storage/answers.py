@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from sqlalchemy import select
+
 from modelyard import types
 from modelyard.errors import InvalidInput
 from modelyard.storage.database import Database
-from modelyard.storage.tables import Feedback, Message, ModelUsage
+from modelyard.storage.fragments import fragment_rows
+from modelyard.storage.tables import Feedback, Fragment, Message, ModelUsage
 
 Status = Literal["complete", "degraded"]
 RATINGS = range(1, 6)
@@ -16,7 +19,7 @@ RATINGS = range(1, 6)
 def record_answer(
     database: Database, message: types.Message, answer: types.Answer, *, composite: str, latency_ms: float
 ) -> str:
-    """Store an answer and what it used, in one transaction, and return the row's id (the answer's).
+    """Store an answer with its fragments and what it used, in one transaction, and return the row's id (the answer's).
 
     Raises:
         StorageError: The database failed; nothing was stored.
@@ -50,6 +53,10 @@ def record_answer(
         session.add(row)
         session.flush()
         session.add(usage)
+        session.add_all(
+            Fragment(**fragment)
+            for fragment in fragment_rows({"id": row.id, "answer": row.answer, "rag_sources": row.rag_sources})
+        )
     return answer.id
 
 
@@ -66,8 +73,12 @@ def record_feedback(
     correction: str | None = None,
     wrong_model: bool = False,
     comment: str | None = None,
+    user_id: str | None = None,
+    project_id: str | None = None,
 ) -> int:
     """Store what a person said about an answer, and return the row's id.
+
+    With a project, only answers of that project are found.
 
     Raises:
         InvalidInput: The rating is not 1 to 5, nothing at all was said, or no such answer is stored.
@@ -78,10 +89,17 @@ def record_feedback(
     if rating is None and not (correction or comment or wrong_model):
         raise InvalidInput("Feedback needs a rating, a correction, a comment or the mark that the model was wrong.")
     row = Feedback(
-        message_id=message_id, rating=rating, correction=correction, wrong_model=wrong_model, comment=comment
+        message_id=message_id,
+        rating=rating,
+        correction=correction,
+        wrong_model=wrong_model,
+        comment=comment,
+        user_id=user_id,
+        project_id=project_id,
     )
     with database.write() as session:
-        if session.get(Message, message_id) is None:
+        message = session.get(Message, message_id)
+        if message is None or (project_id is not None and message.project_id != project_id):
             raise InvalidInput(f"No answer with the id {message_id!r} is stored.")
         session.add(row)
         session.flush()

@@ -10,6 +10,7 @@ from modelyard.errors import InvalidInput
 from modelyard.storage import Database, Feedback, Message, ModelUsage, StorageError, record_answer, record_feedback
 from modelyard.types import Message as Prompt
 from tests.unit.storage.answers import MESSAGE, answer, passage, with_step
+from tests.unit.storage.usage_rows import message_row, store
 
 
 def test_answer_is_stored_with_its_usage_and_metadata(database: Database) -> None:
@@ -71,6 +72,16 @@ def test_feedback_is_stored(database: Database) -> None:
 def test_feedback_that_says_nothing_useful_is_refused(sqlite: Database, said: dict[str, int], rule: str) -> None:
     with pytest.raises(InvalidInput, match=rule):
         record_feedback(sqlite, "nobody", **said)  # type: ignore[arg-type]
+
+
+def test_feedback_names_who_gave_it_and_reaches_only_answers_of_its_project(database: Database) -> None:
+    store(database, message_row(id="ours", project_id="p"), message_row(id="theirs", project_id="q"))
+    record_feedback(database, "ours", rating=2, user_id="ada", project_id="p")
+    with pytest.raises(InvalidInput, match="No answer with the id 'theirs' is stored"):
+        record_feedback(database, "theirs", rating=2, project_id="p")
+    with database.read() as session:
+        row = session.scalars(select(Feedback)).one()
+    assert (row.message_id, row.user_id, row.project_id) == ("ours", "ada", "p")
 
 
 def test_database_itself_holds_ratings_and_references(database: Database) -> None:
