@@ -98,8 +98,8 @@ def record_feedback(
         project_id=project_id,
     )
     with database.write() as session:
-        message = session.get(Message, message_id)
-        if message is None or (project_id is not None and message.project_id != project_id):
+        found = session.execute(select(Message.project_id).where(Message.id == message_id)).one_or_none()
+        if found is None or project_id not in {None, found[0]}:
             raise InvalidInput(f"No answer with the id {message_id!r} is stored.")
         session.add(row)
         session.flush()
