@@ -8,18 +8,59 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from modelyard.catalog import BaseModel, Composite
-from modelyard.generation import Generator
+from modelyard.generation import Trail
 from modelyard.retrieval import Index
 from modelyard.routing import RoutingPolicy
+from modelyard.routing.conversation import Conversations
 from modelyard.tasks import Classifier
-from modelyard.types import Answer, Draft, Message, Passage, Route, StepReport, StepStatus, Task, Versions, new_id
+from modelyard.types import (
+    Answer,
+    Delta,
+    Draft,
+    Message,
+    Passage,
+    Route,
+    StepReport,
+    StepStatus,
+    Task,
+    Versions,
+    fell_back,
+)
 
 _Result = TypeVar("_Result")
+
+
+class Drafter(Protocol):
+    """What gets a draft for a routed message; see `modelyard.generation.Dispatcher`."""
+
+    async def generate(
+        self,
+        message: Message,
+        route: Route,
+        passages: Sequence[Passage],
+        spec: Composite,
+        *,
+        trail: Trail | None = None,
+    ) -> Draft:
+        """Draft an answer."""
+        ...
+
+    def stream(
+        self,
+        message: Message,
+        route: Route,
+        passages: Sequence[Passage],
+        spec: Composite,
+        *,
+        trail: Trail | None = None,
+    ) -> AsyncGenerator[Delta | Draft]:
+        """Yield pieces as they come and the whole `Draft` last."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +73,10 @@ class Parts:
         classifier: Reads the task.
         policy: Chooses the model.
         index: Finds passages; None where no knowledge base was built.
-        generators: A generator for each candidate, by name.
+        dispatcher: Drafts answers with the candidates, and falls back where one fails.
         notices: What every answer must say, such as that no champion is registered.
+        conversations: Which model answered each conversation last; None forgets them.
+        fallbacks: Models that may be called where all candidates fail.
     """
 
     spec: Composite
@@ -41,8 +84,15 @@ class Parts:
     classifier: Classifier
     policy: RoutingPolicy
     index: Index | None
-    generators: Mapping[str, Generator]
+    dispatcher: Drafter
     notices: tuple[str, ...] = ()
+    conversations: Conversations | None = None
+    fallbacks: tuple[BaseModel, ...] = ()
+
+    @property
+    def callable_models(self) -> tuple[BaseModel, ...]:
+        """Every model that may answer."""
+        return (*self.models, *self.fallbacks)
 
     @property
     def versions(self) -> Versions:
@@ -88,46 +138,73 @@ class CompositeModel:
         """What an application asks for."""
         return self.parts.spec.name
 
-    def plan(self, message: Message) -> Plan:
-        """Classify, route and retrieve, without answering."""
+    def plan(self, message: Message, *, owner: str = "") -> Plan:
+        """Classify, route and retrieve, without answering.
+
+        Args:
+            message: The conversation.
+            owner: Whose conversation it is, such as an API key's id.
+        """
         parts, steps = self.parts, _Steps()
         task = steps.run(
             "classify", lambda: parts.classifier.classify(message), lambda t: f"{t.domain}, {t.complexity}"
         )
-        weight = parts.spec.cost_weight
-        route = steps.run(
-            "route", lambda: parts.policy.route(message, task, parts.models, cost_weight=weight), lambda r: r.reasons[0]
-        )
+        route = steps.run("route", lambda: self._route(message, task, owner), lambda r: r.reasons[0])
         return Plan(task, route, self._retrieve(message, steps), tuple(steps.reports))
 
-    async def answer(self, message: Message) -> Answer:
+    async def answer(self, message: Message, plan: Plan | None = None, trail: Trail | None = None) -> Answer:
         """Answer a message.
 
-        Raises:
-            GenerationError: The chosen base model gave no usable draft.
-        """
-        plan = self.plan(message)
-        started = time.perf_counter()
-        draft = await self.parts.generators[plan.route.model].generate(message, plan.passages)
-        return self._finish(plan, draft, started)
-
-    async def stream(self, message: Message) -> AsyncGenerator[str | Answer]:
-        """Yield pieces of text as they come and the whole `Answer` last.
+        Args:
+            message: The conversation.
+            plan: From `plan(message)`, where that was called before.
+            trail: Filled in as base models are called, so that their calls are known even where there is no answer.
 
         Raises:
-            GenerationError: The chosen base model gave no usable draft, or it broke off.
+            InvalidInput: No candidate can answer this; ContextTooLong among them.
+            UpstreamError: No base model gave a usable draft.
         """
-        plan = self.plan(message)
+        plan, trail = plan or self.plan(message), trail or Trail()
         started = time.perf_counter()
-        async for piece in self.parts.generators[plan.route.model].stream(message, plan.passages):
-            if isinstance(piece, Draft):
-                yield self._finish(plan, piece, started)
-            elif piece.text:
-                yield piece.text
+        parts = self.parts
+        draft = await parts.dispatcher.generate(message, plan.route, plan.passages, parts.spec, trail=trail)
+        return self._finish(message, plan, draft, trail, started)
+
+    async def stream(
+        self, message: Message, plan: Plan | None = None, trail: Trail | None = None
+    ) -> AsyncGenerator[Delta | Answer]:
+        """Yield pieces as they come and the whole `Answer` last; see `answer`.
+
+        Raises:
+            InvalidInput: No candidate can answer this; ContextTooLong among them.
+            UpstreamError: No base model gave a usable draft, or it broke off after its first piece.
+        """
+        plan, trail = plan or self.plan(message), trail or Trail()
+        started = time.perf_counter()
+        parts = self.parts
+        pieces = parts.dispatcher.stream(message, plan.route, plan.passages, parts.spec, trail=trail)
+        try:
+            async for piece in pieces:
+                yield self._finish(message, plan, piece, trail, started) if isinstance(piece, Draft) else piece
+        finally:
+            await pieces.aclose()
 
     def ask(self, prompt: str) -> Answer:
         """Answer a single prompt, for scripts and notebooks; inside a running event loop use `await answer(...)`."""
         return asyncio.run(self.answer(Message.of(prompt)))
+
+    def remember(self, message: Message, answer: Answer, *, owner: str = "") -> None:
+        """Note which model answered, so that the conversation's next message can stay with it."""
+        if self.parts.conversations is not None and len(self.parts.models) > 1:
+            self.parts.conversations.remember(message, answer.model, answer.text, scope=owner)
+
+    def _route(self, message: Message, task: Task, owner: str) -> Route:
+        parts = self.parts
+        route = parts.policy.route(message, task, parts.models, cost_weight=parts.spec.cost_weight)
+        if parts.conversations is None or len(message.turns) == 1:
+            return route
+        prices = {model.name: model.price for model in parts.models}
+        return parts.conversations.adjust(route, message, parts.spec, prices, scope=owner)
 
     def _retrieve(self, message: Message, steps: _Steps) -> tuple[Passage, ...]:
         index, wanted = self.parts.index, self.parts.spec.passages
@@ -139,13 +216,15 @@ class CompositeModel:
             "retrieve", lambda: index.search(message.prompt, wanted), lambda found: f"{len(found)} passages"
         )
 
-    def _finish(self, plan: Plan, draft: Draft, started: float) -> Answer:
+    def _finish(self, message: Message, plan: Plan, draft: Draft, trail: Trail, started: float) -> Answer:
         steps = _Steps(list(plan.steps))
-        tokens = f"{draft.usage.prompt_tokens} + {draft.usage.completion_tokens} tokens"
-        steps.add("generate", "ran", f"{draft.model}, {tokens}, ${draft.usage.cost_usd:.6f}", started)
+        # Another model than the chosen one had to answer: whoever looks at the answers should see those apart.
+        replaced = fell_back(draft.attempts) and draft.model != draft.attempts[0].model
+        status: StepStatus = "partial" if replaced else "ran"
+        steps.add("generate", status, "; ".join((_account_of(draft), *trail.reasons)), started)
         passages = steps.run("post-process", lambda: merge_sources(plan.passages, draft.cited), _count_cited)
         return Answer(
-            id=new_id("msg"),
+            id=message.id,
             text=draft.text,
             task=plan.task,
             route=plan.route,
@@ -155,7 +234,17 @@ class CompositeModel:
             versions=self.parts.versions,
             finish_reason=draft.finish_reason,
             notices=self.parts.notices,
+            model=draft.model,
+            fields=draft.fields,
+            attempts=draft.attempts,
         )
+
+
+def _account_of(draft: Draft) -> str:
+    usage = draft.usage
+    account = f"{draft.model}, {usage.prompt_tokens} + {usage.completion_tokens} tokens, ${usage.cost_usd:.6f}"
+    failed = [attempt for attempt in draft.attempts if attempt.outcome != "ok"]
+    return account if not failed else f"{account}, after {len(failed)} failed calls ({failed[-1].reason})"
 
 
 def merge_sources(retrieved: Sequence[Passage], cited: Sequence[Passage]) -> tuple[Passage, ...]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from modelyard.errors import InvalidSetting
@@ -37,6 +38,17 @@ class Settings(BaseSettings):
         catalog: A TOML file whose models and composites are added to (or replace) the shipped ones.
         index: Folder of the retrieval index; None means the current one in `home`.
         upstream_timeout_s: Longest time for one upstream call.
+        auth: `keys` asks every caller for an API key; `off` serves anybody who reaches the server, which then listens on loopback only.
+        redis_url: Where several processes share limits; None counts in this process.
+        without_redis: What happens while Redis is gone: `closed` refuses (503), `local` counts in this process.
+        store_texts: Whether prompts and answers are kept in the database; costs and reasons always are.
+        log_prompts: Whether logs may show prompts.
+        max_in_flight: Requests that are answered at once; further ones are told to come back (503).
+        registry_poll_s: How often champions, catalogue and index are looked at for changes; 0 never looks.
+        probe_s: How often deployments are probed; 0 never probes.
+        cache_mb: Most megabytes that all caches together hold.
+        trace_share: Share of answers, 0..1, whose trace goes to MLflow.
+        retention_days: How long messages are kept; 0 keeps them.
     """
 
     model_config = SettingsConfigDict(env_prefix="MODELYARD_", frozen=True, extra="ignore")
@@ -46,7 +58,18 @@ class Settings(BaseSettings):
     mlflow_uri: str | None = None
     catalog: Path | None = None
     index: Path | None = None
-    upstream_timeout_s: float = 60.0
+    upstream_timeout_s: float = Field(default=60.0, gt=0)
+    auth: Literal["off", "keys"] = "off"
+    redis_url: str | None = None
+    without_redis: Literal["closed", "local"] = "closed"
+    store_texts: bool = True
+    log_prompts: bool = False
+    max_in_flight: int = Field(default=512, ge=1)
+    registry_poll_s: float = Field(default=5.0, ge=0)
+    probe_s: float = Field(default=30.0, ge=0)
+    cache_mb: float = Field(default=256.0, ge=0)
+    trace_share: float = Field(default=0.0, ge=0, le=1)
+    retention_days: int = Field(default=0, ge=0)
 
     @property
     def database(self) -> str:
@@ -67,6 +90,11 @@ class Settings(BaseSettings):
     def champions(self) -> Path:
         """Folder of verified copies of promoted models, so that serving needs no registry to start."""
         return self.home / "champions"
+
+    @property
+    def spool(self) -> Path:
+        """Folder where usage waits for the database."""
+        return self.home / "spool"
 
     @property
     def indexes(self) -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 from typing import Any
 
+from modelyard.errors import InvalidSetting
 from modelyard.settings import current
 
 LAST_PORT = 65535
@@ -15,6 +17,7 @@ def configure(commands: Any) -> None:
     parser = commands.add_parser("serve", help="serve the OpenAI-compatible API")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     parser.add_argument("--port", type=_port, default=8000, help="port to listen at (default: 8000)")
+    parser.add_argument("--access-log", action="store_true", help="log every request")
     parser.set_defaults(run=_serve)
 
 
@@ -24,14 +27,27 @@ def _serve(args: argparse.Namespace) -> int:
     import uvicorn
 
     from modelyard.serving.app import create_app
-    from modelyard.serving.served import Served
+    from modelyard.serving.parts import open_parts
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s:     %(name)s: %(message)s")
     settings = current()
-    models = Served(settings)
-    models.get("auto")  # what is broken is said now, not at the first request
-    uvicorn.run(create_app(settings, models), host=args.host, port=args.port, loop="auto")  # uvloop where it is there
+    if settings.auth == "off" and not _is_loopback(args.host):
+        raise InvalidSetting(
+            f"Without authentication the server listens on this machine only, but --host is {args.host!r}: set MODELYARD_AUTH=keys."
+        )
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s:     %(name)s: %(message)s")
+    parts = open_parts(settings)
+    parts.served.get(
+        "auto" if "auto" in parts.served.names else next(iter(parts.served.names))
+    )  # what is broken is said now
+    uvicorn.run(create_app(parts), host=args.host, port=args.port, loop="auto", http="auto", access_log=args.access_log)
     return 0
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _port(text: str) -> int:

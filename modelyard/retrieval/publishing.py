@@ -38,6 +38,16 @@ def current_index(settings: Settings) -> Index | None:
     """
     if settings.index is not None:
         return Index.load(settings.index)
+    version = current_version(settings)
+    return None if version is None else Index.load(settings.indexes / version)
+
+
+def current_version(settings: Settings) -> str | None:
+    """Return the version of the index that was published last, or None.
+
+    Raises:
+        CorruptModel: The file that says so is damaged.
+    """
     try:
         version = (settings.indexes / CURRENT).read_text("utf-8").strip()
     except FileNotFoundError:
@@ -48,7 +58,7 @@ def current_index(settings: Settings) -> Index | None:
         raise CorruptModel(
             f"The file {settings.indexes / CURRENT} must hold the version of an index, but got {version[:40]!r}."
         )
-    return Index.load(settings.indexes / version)
+    return version
 
 
 def _whole(folder: Path) -> bool:

@@ -1,64 +1,58 @@
-"""The HTTP app: OpenAI's chat completions over composite models."""
+"""The HTTP app: OpenAI's wire over composite models, what operators read, and the admin and analytics APIs beside it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
 
-from modelyard import __version__, types
-from modelyard.errors import GenerationError, ModelyardError, UnknownModel
-from modelyard.serving.models import Model, Models
-from modelyard.serving.recorder import Recorder
-from modelyard.serving.wire import (
-    BadRequest,
-    ChatRequest,
-    ChunkWriter,
-    completion_body,
-    error_body,
-    header_safe,
-    models_body,
-    parse_chat_request,
-)
-from modelyard.settings import Settings
+from modelyard import __version__
+from modelyard.control.keys import ANONYMOUS, Principal, Scope, bearer
+from modelyard.errors import Forbidden, LimitExceeded, ModelyardError, UnknownModel
+from modelyard.serving.admin.app import create_admin, create_analytics
+from modelyard.serving.books import Caller, embedding_row
+from modelyard.serving.chat import ChatJob, Desk
+from modelyard.serving.embeddings import parse_embeddings_request
+from modelyard.serving.feedback import parse_feedback
+from modelyard.serving.parts import ServerParts
+from modelyard.serving.problems import JsonResponse, on_bug, on_http_error, on_modelyard_error
+from modelyard.serving.wire import BadRequest, model_body, models_body, parse_chat_request
+from modelyard.storage import record_feedback
+from modelyard.types import estimate_tokens, new_id
 
-LONGEST_BODY: Final = 1 << 20  # bytes
+LONGEST_BODY: Final = 8 << 20  # bytes; images come inside
+FLUSH_S: Final = 2.0  # how long feedback waits for its answer to reach the database
+_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,80}")
 log = logging.getLogger("modelyard.serving")
 
 
-def create_app(settings: Settings, models: Models) -> Starlette:
-    """Return the app.
-
-    Args:
-        settings: Where the database is.
-        models: What is served.
-
-    Raises:
-        InvalidSetting: The database's URL cannot be used at all.
-        MissingExtra: The database's driver is not installed.
-    """
-    server = _Server(models, Recorder(settings.database))
+def create_app(parts: ServerParts) -> Starlette:
+    """Return the app; it starts its parts when it starts, and closes them when it ends."""
+    server = _Server(parts)
+    routes: list[BaseRoute] = [
+        Route("/v1/chat/completions", server.chat, methods=["POST"]),
+        Route("/v1/embeddings", server.embeddings, methods=["POST"]),
+        Route("/v1/feedback", server.feedback, methods=["POST"]),
+        Route("/v1/models", server.list_models, methods=["GET"]),
+        Route("/v1/models/{name:path}", server.show_model, methods=["GET"]),
+        Route("/health", server.health, methods=["GET"]),
+        Route("/metrics", server.metrics, methods=["GET"]),
+        Mount("/admin", create_admin(parts.admin_context)),
+        Mount("/analytics", create_analytics(parts.admin_context)),
+    ]
     return Starlette(
-        routes=[
-            Route("/v1/chat/completions", server.chat, methods=["POST"]),
-            Route("/v1/models", server.list_models, methods=["GET"]),
-            Route("/health", server.health, methods=["GET"]),
-        ],
-        exception_handlers={
-            ModelyardError: _on_modelyard_error,
-            HTTPException: _on_http_error,
-            Exception: _on_bug,
-        },
+        routes=routes,
+        exception_handlers={ModelyardError: on_modelyard_error, HTTPException: on_http_error, Exception: on_bug},
         lifespan=server.lifespan,
     )
 
@@ -66,103 +60,139 @@ def create_app(settings: Settings, models: Models) -> Starlette:
 class _Server:
     """The endpoints over what they share."""
 
-    def __init__(self, models: Models, recorder: Recorder) -> None:
-        self._models = models
-        self._recorder = recorder
+    def __init__(self, parts: ServerParts) -> None:
+        self._parts = parts
+        self._desk = Desk(parts.spool, parts.limits, parts.caches, parts.metrics, parts.settings.store_texts)
+        self._auth = parts.settings.auth == "keys"
+        self._in_flight = 0
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncGenerator[None]:
-        if problem := await asyncio.to_thread(self._recorder.problem):
-            log.error("Answers cannot be stored: %s", problem)
-        yield
-        await self._models.close()
-        await asyncio.to_thread(self._recorder.close)
+        async with self._parts.running():
+            yield
 
     async def chat(self, request: Request) -> Response:
-        asked = parse_chat_request(await _body(request))
-        model = await asyncio.to_thread(self._models.get, asked.model)
-        job = _Job(model, asked, self._recorder)
-        return await (job.stream() if asked.stream else job.whole())
-
-    async def list_models(self, _: Request) -> Response:
-        return JSONResponse(models_body(self._models.names))
-
-    async def health(self, _: Request) -> Response:
-        problem = await asyncio.to_thread(self._recorder.problem)
-        champions = await asyncio.to_thread(self._models.champions)
-        database: dict[str, Any] = {"state": "failed", "reason": problem} if problem else {"state": "ok"}
-        database["lost_answers"] = self._recorder.lost
-        sound = problem is None and all(champion["state"] != "broken" for champion in champions.values())
-        return JSONResponse(
-            {
-                "status": "ok" if sound else "degraded",
-                "version": __version__,
-                "champions": champions,
-                "database": database,
-            }
-        )
-
-
-class _Job:
-    """One chat request on its way."""
-
-    def __init__(self, model: Model, asked: ChatRequest, recorder: Recorder) -> None:
-        self._model = model
-        self._asked = asked
-        self._recorder = recorder
-        self._message = asked.message
-        self._started = time.perf_counter()
-
-    async def whole(self) -> Response:
-        answer = await self._model.answer(self._message)
-        extra = await self._record(answer)
-        body = completion_body(answer, self._asked.model, extra)
-        return JSONResponse(body, headers=_headers(answer.task, answer.route))
-
-    async def stream(self) -> Response:
-        plan = self._model.plan(self._message)
-        pieces = self._model.stream(self._message)
-        first = await anext(pieces)  # a failure before the first piece is still a status, not a broken stream
-        return StreamingResponse(
-            self._events(first, pieces), media_type="text/event-stream", headers=_headers(plan.task, plan.route)
-        )
-
-    async def _events(self, first: str | types.Answer, rest: AsyncIterator[str | types.Answer]) -> AsyncIterator[bytes]:
-        options = self._asked.stream_options
-        writer = ChunkWriter(self._message.id, self._asked.model, include_usage=bool(options and options.include_usage))
+        self._enter()
         try:
-            yield writer.start()
-            async for piece in _joined(first, rest):
-                if isinstance(piece, str):
-                    yield writer.text(piece)
-                else:
-                    # The pieces went out under the message's id before the answer had one of its own.
-                    answer = replace(piece, id=self._message.id)
-                    yield writer.end(answer, await self._record(answer))
-        except ModelyardError as error:
-            log.warning("The answer broke off: %s", error)
-            yield writer.broken(_described(error)[1])
-        except Exception:
-            log.exception("The answer broke off")
-            yield writer.broken(_BUG)
+            principal = await self._who(request, "chat")
+            asked = parse_chat_request(await _body(request))
+            served = self._parts.served
+            # Composing a model for the first time takes long; afterwards it is there.
+            model = served.ready(asked.model) or await asyncio.to_thread(served.get, asked.model)
+            _require(principal, asked.model)
+            caller = _caller(principal, asked.user, request)
+            return await ChatJob(self._desk, model, asked, principal, caller, served.revision).respond()
         finally:
-            if isinstance(rest, AsyncGenerator):
-                await rest.aclose()  # a caller who left must not keep an upstream busy
+            self._in_flight -= 1
 
-    async def _record(self, answer: types.Answer) -> dict[str, Any]:
-        latency_ms = (time.perf_counter() - self._started) * 1000
-        stored = await asyncio.to_thread(
-            self._recorder.record, self._message, answer, composite=self._model.name, latency_ms=latency_ms
+    async def embeddings(self, request: Request) -> Response:
+        self._enter()
+        try:
+            principal = await self._who(request, "embeddings")
+            asked, body = parse_embeddings_request(await _body(request))
+            parts = self._parts
+            catalog = parts.manager.catalog
+            _require(principal, asked.model)
+            tokens = round(estimate_tokens(asked.chars))
+            known = catalog.models.get(asked.model)
+            permit = await parts.limits.admit(
+                principal, asked.model, tokens, known.price.cost(tokens, 0) if known else 0.0
+            )
+            spent, started = (0, 0.0), time.perf_counter()
+            try:
+                found, model, deployment, usage = await parts.embedders.embed(catalog, asked.model, body)
+                spent = (usage.prompt_tokens, usage.cost_usd)
+            finally:
+                await parts.limits.settle(permit, *spent)
+            id = new_id("emb")
+            ms = (time.perf_counter() - started) * 1000
+            row = embedding_row(id, _caller(principal, asked.user, request), model.name, deployment, usage, ms)
+            parts.spool.finish(id, {"message": None, "usages": [row]})
+            return JsonResponse(found, headers={"x-modelyard-model": model.name})
+        finally:
+            self._in_flight -= 1
+
+    async def feedback(self, request: Request) -> Response:
+        principal = await self._who(request, "feedback")
+        said = parse_feedback(await _body(request))
+        number = await asyncio.to_thread(self._store_feedback, principal, said)
+        return JsonResponse({"id": number, "object": "feedback", "message_id": said.message_id}, 201)
+
+    def _store_feedback(self, principal: Principal, said: Any) -> Any:
+        self._parts.writer.flush(FLUSH_S)  # the answer may still be on its way to the database
+        return record_feedback(
+            self._parts.database,
+            said.message_id,
+            rating=said.rating,
+            correction=said.correction,
+            wrong_model=said.wrong_model,
+            comment=said.comment,
+            user_id=said.user,
+            project_id=principal.project,
         )
-        return {"stored": stored, "ignored_parameters": list(self._asked.ignored)}
+
+    async def list_models(self, request: Request) -> Response:
+        principal = await self._who(request, None)
+        names = self._parts.served.names
+        return JsonResponse(models_body({n: kind for n, kind in names.items() if principal.may_use(n)}))
+
+    async def show_model(self, request: Request) -> Response:
+        principal = await self._who(request, None)
+        name = request.path_params["name"]
+        names = self._parts.served.names
+        if name not in names or not principal.may_use(name):
+            raise UnknownModel(f"No model is called {name!r}.")
+        return JsonResponse(model_body(name, names[name]))
+
+    async def health(self, request: Request) -> Response:
+        facts = await asyncio.to_thread(self._parts.report)
+        if self._auth and "authorization" not in request.headers:
+            facts = {"status": facts["status"]}  # a load balancer needs no more, and a stranger gets no more
+        else:
+            await self._who(request, None)
+        return JsonResponse({**facts, "version": __version__})
+
+    async def metrics(self, request: Request) -> Response:
+        await self._who(request, "analytics")
+        page = await asyncio.to_thread(self._parts.metrics.page)
+        return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def _who(self, request: Request, scope: Scope | None) -> Principal:
+        """Return whose key came with the request.
+
+        Raises:
+            Unauthenticated: None came, or none that is valid.
+            Forbidden: It lacks the scope.
+        """
+        if not self._auth:
+            return ANONYMOUS
+        principal = await self._parts.keyring.authenticate(bearer(request.headers.get("authorization")))
+        if scope is not None and "admin" not in principal.scopes:
+            principal.require(scope)
+        return principal
+
+    def _enter(self) -> None:
+        most = self._parts.settings.max_in_flight
+        if self._in_flight >= most:
+            raise LimitExceeded(
+                f"The server answers {most} requests at once, and all places are taken.",
+                retry_after_s=1.0,
+                kind="capacity",
+            )
+        self._in_flight += 1
 
 
-async def _joined(
-    first: str | types.Answer, rest: AsyncIterator[str | types.Answer]
-) -> AsyncIterator[str | types.Answer]:
-    yield first
-    async for piece in rest:
-        yield piece
+def _require(principal: Principal, model: str) -> None:
+    if not principal.may_use(model):
+        raise Forbidden(f"This API key does not allow the model {model!r}.")
+
+
+def _caller(principal: Principal, user: str | None, request: Request) -> Caller:
+    given = request.headers.get("x-request-id", "")
+    request_id = given if _REQUEST_ID.fullmatch(given) else None
+    if principal is ANONYMOUS:
+        return Caller(user_id=user, request_id=request_id)
+    return Caller(principal.key_id, principal.project, user, request_id)
 
 
 async def _body(request: Request) -> bytes:
@@ -170,63 +200,19 @@ async def _body(request: Request) -> bytes:
 
     Raises:
         HTTPException: 413, the body is longer.
+        BadRequest: It broke off.
     """
     too_long = HTTPException(413, f"The request's body must not be longer than {LONGEST_BODY} bytes.")
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > LONGEST_BODY:
         raise too_long
-    body = bytearray()
+    chunks, size = list[bytes](), 0
     try:
         async for chunk in request.stream():
-            body += chunk
-            if len(body) > LONGEST_BODY:
+            size += len(chunk)
+            if size > LONGEST_BODY:
                 raise too_long
+            chunks.append(chunk)
     except ClientDisconnect:
-        raise HTTPException(400, "The request's body broke off.") from None
-    return bytes(body)
-
-
-def _headers(task: types.Task, route: types.Route) -> dict[str, str]:
-    return {
-        "x-modelyard-model": header_safe(route.model),
-        "x-modelyard-task": header_safe(f"{task.domain}/{task.complexity}"),
-        "x-modelyard-route-reason": header_safe("; ".join(route.reasons)),
-    }
-
-
-_BUG: Final = error_body("The server made a mistake; its log says more.", "server_error")
-
-
-def _described(error: Exception) -> tuple[int, dict[str, Any]]:
-    """Return the status and the body that tell a caller of an error that was raised on purpose."""
-    message = str(error)
-    match error:
-        case BadRequest():
-            return 400, error_body(message, "invalid_request_error", param=error.param)
-        case UnknownModel():
-            return 404, error_body(message, "invalid_request_error", param="model", code="model_not_found")
-        case GenerationError():
-            return 502, error_body(message, "upstream_error", code="upstream_error")
-        case _:
-            return 500, error_body(message, "server_error")
-
-
-async def _on_modelyard_error(_: Request, error: Exception) -> Response:
-    status, body = _described(error)
-    if status >= 500:
-        log.warning("A request failed: %s", error)
-    return JSONResponse(body, status)
-
-
-async def _on_http_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    message = {
-        404: f"There is nothing at {request.url.path}.",
-        405: f"{request.url.path} does not take {request.method}.",
-    }.get(error.status_code, error.detail)
-    return JSONResponse(error_body(message, "invalid_request_error"), error.status_code, error.headers)
-
-
-async def _on_bug(_: Request, _error: Exception) -> Response:
-    return JSONResponse(_BUG, 500)
+        raise BadRequest("The request's body broke off.") from None
+    return b"".join(chunks)

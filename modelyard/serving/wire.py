@@ -2,64 +2,64 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
+import orjson
 import pydantic
 
 from modelyard.errors import InvalidInput
-from modelyard.types import Answer, Message, Role, Turn
+from modelyard.types import Answer, Capability, Delta, Message, Role, Turn, Usage, new_id
 
-# Parameters that would change what an answer is: refused, for an answer that leaves them out would be a wrong one.
-UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "tools": (None, []),
-    "functions": (None, []),
-    "tool_choice": (None, "none", "auto"),
-    "function_call": (None, "none", "auto"),
-    "response_format": (None, {"type": "text"}),
-    "logprobs": (None, False),
-    "top_logprobs": (None, 0),
-    "modalities": (None, ["text"]),
-    "audio": (None,),
-    "web_search_options": (None,),
-}
-# Parameters about the caller's own books, which ask nothing of the answer.
+OURS: Final = frozenset({"model", "messages", "stream", "stream_options", "n", "modelyard"})  # not passed on
+# About the caller's own books: a model that does not know them has lost nothing.
 BOOKKEEPING: Final = frozenset({"user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier"})
+DEEPEST: Final = 100  # levels of nesting in a body
+_PART_NEEDS: Final[Mapping[str, Capability]] = {"image_url": "images", "input_audio": "audio"}
+_PARTS: Final = frozenset({"text", "refusal", *_PART_NEEDS, "file"})
+_Number = Annotated[float, pydantic.Field(strict=False, allow_inf_nan=False)]
 
 
 class _Wire(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="allow")
 
 
-class ContentPart(_Wire):
-    """One part of a message's content; only text is answered."""
-
-    type: str
-    text: str = ""
-
-
 class ChatMessage(_Wire):
     """One message of a chat request."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[ContentPart]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any]] | None = None
 
     @pydantic.field_validator("content")
     @classmethod
-    def _only_text(cls, content: str | list[ContentPart]) -> str | list[ContentPart]:
+    def _known_parts(cls, content: Any) -> Any:
         for part in content if isinstance(content, list) else ():
-            if part.type != "text":
-                raise ValueError(f"content parts must be of type 'text'; {part.type!r} is not supported here")
+            kind = part.get("type")
+            if not isinstance(kind, str) or kind not in _PARTS:
+                raise ValueError(f"a content part's type must be one of {', '.join(sorted(_PARTS))}, but got {kind!r}")
+            if kind == "text" and not isinstance(part.get("text"), str):
+                raise ValueError("a content part of type 'text' needs a string 'text'")
         return content
 
-    @property
-    def turn(self) -> Turn:
-        """The message as a turn; text parts are joined by line breaks."""
-        text = self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
-        role: Role = "system" if self.role == "developer" else self.role
-        return Turn(role, text)
+    def turn(self, raw: Mapping[str, Any]) -> Turn:
+        """Return the message as a turn; `raw` is what came, kept where it holds more than a role and text."""
+        content = self.content
+        text = _text_of(content)
+        role: Role = _ROLES[self.role]
+        plain = isinstance(content, str) and len(raw) == 2 and self.role == role
+        return Turn(role, text, None if plain else raw)
+
+
+def _text_of(content: str | list[dict[str, Any]] | None) -> str:
+    if isinstance(content, list):
+        return "\n".join(part["text"] for part in content if part["type"] == "text")
+    return content or ""
+
+
+_ROLES: Final[Mapping[str, Role]] = {
+    "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool", "function": "tool",
+}  # fmt: skip
 
 
 class StreamOptions(_Wire):
@@ -68,14 +68,38 @@ class StreamOptions(_Wire):
     include_usage: bool = False
 
 
+class Explain(_Wire):
+    """What else the answer should carry: everything that explains it, and under which name the conversation goes."""
+
+    model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    explain: bool = True
+    conversation: str | None = pydantic.Field(default=None, min_length=1, max_length=200)
+
+
 class ChatRequest(_Wire):
-    """The body of `POST /v1/chat/completions`."""
+    """The body of `POST /v1/chat/completions`; parameters that are not named here go to the base model as they are."""
 
     model: str = pydantic.Field(min_length=1, max_length=200)
     messages: list[ChatMessage] = pydantic.Field(min_length=1)
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     n: int | None = 1
+    modelyard: Explain | None = None
+    max_tokens: int | None = pydantic.Field(default=None, ge=1)
+    max_completion_tokens: int | None = pydantic.Field(default=None, ge=1)
+    temperature: _Number | None = pydantic.Field(default=None, ge=0, le=2)
+    top_p: _Number | None = pydantic.Field(default=None, ge=0, le=1)
+    frequency_penalty: _Number | None = pydantic.Field(default=None, ge=-2, le=2)
+    presence_penalty: _Number | None = pydantic.Field(default=None, ge=-2, le=2)
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    functions: list[dict[str, Any]] | None = None
+    response_format: dict[str, Any] | None = None
+    user: str | None = pydantic.Field(default=None, max_length=200)
+    metadata: dict[str, str] | None = None
 
     @pydantic.field_validator("n")
     @classmethod
@@ -84,23 +108,53 @@ class ChatRequest(_Wire):
             raise ValueError("n must be 1: one answer a request is given")
         return n
 
-    @pydantic.field_validator("messages")
-    @classmethod
-    def _something_is_asked(cls, messages: list[ChatMessage]) -> list[ChatMessage]:
-        if not any(message.role == "user" and message.turn.text.strip() for message in messages):
-            raise ValueError("messages must hold a user message with text")
-        return messages
 
-    @property
-    def message(self) -> Message:
-        """The conversation as a fresh `Message`."""
-        return Message(tuple(message.turn for message in self.messages))
+class Asked:
+    """A checked chat request.
 
-    @property
-    def ignored(self) -> tuple[str, ...]:
-        """Names of the parameters that this server leaves aside, such as `temperature`; the answer names them."""
-        given = self.model_extra or {}
-        return tuple(sorted(name for name in given if name not in BOOKKEEPING and name not in UNSUPPORTED))
+    Attributes:
+        model: The model's name as it was asked for.
+        message: The conversation with its parameters.
+        stream, include_usage: How the answer goes back.
+        explain: Whether the answer carries the `modelyard` object.
+        user: The application's own name for its user.
+    """
+
+    __slots__ = ("explain", "include_usage", "message", "model", "stream", "user")
+
+    def __init__(self, request: ChatRequest, body: Mapping[str, Any]) -> None:
+        self.model = request.model
+        self.stream = bool(request.stream)
+        self.include_usage = bool(request.stream_options and request.stream_options.include_usage)
+        self.explain = request.modelyard is not None and request.modelyard.explain
+        self.user = request.user
+        turns = tuple(m.turn(raw) for m, raw in zip(request.messages, body["messages"], strict=True))
+        if not any(turn.role in {"user", "tool"} and (turn.text.strip() or turn.wire) for turn in turns):
+            raise BadRequest("messages: must hold a user message with text.", "messages")
+        self.message = Message(
+            turns,
+            new_id("msg"),
+            {name: value for name, value in body.items() if name not in OURS and value is not None},
+            _needs(request),
+            request.modelyard.conversation if request.modelyard else None,
+        )
+
+    def ignored(self, local: bool) -> tuple[str, ...]:
+        """Return the names of the parameters that the base model that answered could not heed; local models heed none."""
+        return tuple(sorted(self.message.parameters.keys() - BOOKKEEPING)) if local else ()
+
+
+def _needs(request: ChatRequest) -> frozenset[Capability]:
+    needs = set[Capability]()
+    if request.tools or request.functions:
+        needs.add("tools")
+    if request.response_format and request.response_format.get("type") not in {None, "text"}:
+        needs.add("json")
+    for message in request.messages:
+        for part in message.content if isinstance(message.content, list) else ():
+            if need := _PART_NEEDS.get(part["type"]):
+                needs.add(need)
+    return frozenset(needs)
 
 
 class BadRequest(InvalidInput):
@@ -111,30 +165,62 @@ class BadRequest(InvalidInput):
         self.param = param
 
 
-def parse_chat_request(body: bytes) -> ChatRequest:
+def parse_json(body: bytes) -> dict[str, Any]:
+    """Read a body that must be a JSON object.
+
+    Raises:
+        BadRequest: It is not one, or is nested deeper than anything that makes sense.
+    """
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"The request's body is not JSON: {error}.") from None
+    if not isinstance(found, dict):
+        raise BadRequest("The request's body must be a JSON object.")
+    if body.count(b"[") + body.count(b"{") > DEEPEST and _depth(found) > DEEPEST:
+        raise BadRequest(f"The request's body must not be nested deeper than {DEEPEST} levels.")
+    return found
+
+
+def _depth(value: Any) -> int:
+    deepest, level = 0, [value]
+    while level and deepest <= DEEPEST:
+        deepest += 1
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+    return deepest
+
+
+def parse_chat_request(body: bytes) -> Asked:
     """Read and check a request's body.
 
     Raises:
-        BadRequest: It is not JSON, breaks a rule, or asks for something that is not supported.
+        BadRequest: It is not JSON, or breaks a rule.
     """
+    found = parse_json(body)
     try:
-        request = ChatRequest.model_validate_json(body)
+        return Asked(ChatRequest.model_validate(found), found)
     except pydantic.ValidationError as error:
-        raise _bad_request(error) from None
-    for name, harmless in UNSUPPORTED.items():
-        if (request.model_extra or {}).get(name) not in harmless:
-            raise BadRequest(f"The parameter {name!r} is not supported here.", name)
-    return request
+        raise bad_request(error) from None
 
 
-def _bad_request(error: pydantic.ValidationError) -> BadRequest:
+def bad_request(error: pydantic.ValidationError) -> BadRequest:
+    """Return the first broken rule as one sentence that names the field."""
     first = error.errors(include_url=False, include_context=False)[0]
-    if first["type"] == "json_invalid":
-        return BadRequest(f"The request's body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}.")
     # pydantic names the branch of a union in the path; a caller knows only fields and positions.
-    path = [str(part) for part in first["loc"] if part not in {"str"} and not str(part).startswith("list[")]
+    path = [
+        str(part) for part in first["loc"] if part not in _BRANCHES and not str(part).startswith(("list[", "dict["))
+    ]
     param = ".".join(path) or None
-    return BadRequest(f"{param or 'The body'}: {first['msg'].removeprefix('Value error, ')}.", param)
+    said = first["msg"].removeprefix("Value error, ")
+    return BadRequest(f"{param or 'The body'}: {said}.", param)
+
+
+_BRANCHES: Final = frozenset({"str", "float", "int"})
 
 
 def error_body(message: str, kind: str, *, param: str | None = None, code: str | None = None) -> dict[str, Any]:
@@ -142,27 +228,28 @@ def error_body(message: str, kind: str, *, param: str | None = None, code: str |
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def usage_body(answer: Answer) -> dict[str, int]:
+def usage_body(usage: Usage) -> dict[str, Any]:
     """Return the token counts in OpenAI's shape."""
     return {
-        "prompt_tokens": answer.usage.prompt_tokens,
-        "completion_tokens": answer.usage.completion_tokens,
-        "total_tokens": answer.usage.total_tokens,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
 
 
-def completion_body(answer: Answer, model: str, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a whole answer; `extra` joins the metadata in the `modelyard` object."""
-    message = {"role": "assistant", "content": answer.text, "refusal": None}
-    return {
+def completion_body(answer: Answer, model: str, explained: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a whole answer, with the `modelyard` object where it was asked for."""
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None, **answer.fields}
+    body: dict[str, Any] = {
         "id": answer.id,
         "object": "chat.completion",
         "created": int(time.time()),
         "model": model,
         "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason, "logprobs": None}],
-        "usage": usage_body(answer),
-        "modelyard": {**answer.metadata, **extra},
+        "usage": usage_body(answer.usage),
     }
+    return body if explained is None else {**body, "modelyard": explained}
 
 
 class ChunkWriter:
@@ -175,23 +262,31 @@ class ChunkWriter:
     """
 
     def __init__(self, id: str, model: str, *, include_usage: bool) -> None:
-        self._head = {"id": id, "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
+        self._head: dict[str, Any] = {
+            "id": id, "object": "chat.completion.chunk", "created": int(time.time()), "model": model,
+        }  # fmt: skip
         self._include_usage = include_usage
+        # A piece of text is by far the most frequent chunk: only the text itself is written anew.
+        whole = self._chunk({"content": "\x00"})
+        self._before, self._after = whole.split(orjson.dumps("\x00"))
 
     def start(self) -> bytes:
         """Return the chunk that opens the answer."""
-        return self._chunk({"role": "assistant", "content": ""})
+        return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
-    def text(self, piece: str) -> bytes:
-        """Return a chunk with a piece of text."""
-        return self._chunk({"content": piece})
+    def piece(self, delta: Delta) -> bytes:
+        """Return a chunk with a piece of the answer."""
+        if not delta.fields:
+            return self._before + _dumps(delta.text) + self._after
+        return self._chunk({**({"content": delta.text} if delta.text else {}), **delta.fields})
 
-    def end(self, answer: Answer, extra: Mapping[str, Any]) -> bytes:
+    def end(self, answer: Answer, explained: Mapping[str, Any] | None) -> bytes:
         """Return the chunk that closes the answer, the usage where it was asked for, and the end mark."""
-        closing = self._chunk({}, answer.finish_reason, {"modelyard": {**answer.metadata, **extra}})
+        extra = {} if explained is None else {"modelyard": explained}
+        closing = self._chunk({}, answer.finish_reason, extra)
         usage = b""
         if self._include_usage:
-            usage = _event({**self._head, "choices": [], "usage": usage_body(answer)})
+            usage = _event({**self._head, "choices": [], "usage": usage_body(answer.usage)})
         return closing + usage + b"data: [DONE]\n\n"
 
     def broken(self, error: Mapping[str, Any]) -> bytes:
@@ -199,7 +294,7 @@ class ChunkWriter:
         return _event(error)
 
     def _chunk(
-        self, delta: Mapping[str, str], finish_reason: str | None = None, extra: Mapping[str, Any] | None = None
+        self, delta: Mapping[str, Any], finish_reason: str | None = None, extra: Mapping[str, Any] | None = None
     ) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
         usage = {"usage": None} if self._include_usage else {}
@@ -207,19 +302,38 @@ class ChunkWriter:
 
 
 def _event(data: Mapping[str, Any]) -> bytes:
-    return f"data: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+    return b"data: " + _dumps(data) + b"\n\n"
+
+
+def _dumps(value: Any) -> bytes:
+    return orjson.dumps(value, default=_other, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _other(value: Any) -> Any:
+    """Write mappings and sequences that are neither dict nor list."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value)
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a body as JSON."""
+    return _dumps(value)
 
 
 def models_body(names: Mapping[str, str]) -> dict[str, Any]:
     """Return the list of models; `names` maps each to `composite` or `base`."""
-    rows = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "modelyard", "kind": kind}
-        for name, kind in names.items()
-    ]
-    return {"object": "list", "data": rows}
+    return {"object": "list", "data": [model_body(name, kind) for name, kind in names.items()]}
+
+
+def model_body(name: str, kind: str) -> dict[str, Any]:
+    """Return one entry of the list of models."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "modelyard", "kind": kind}
 
 
 def header_safe(text: str, longest: int = 200) -> str:
     """Return text as a header can carry it: one line of printable ASCII, other characters replaced by `?`."""
+    if text.isascii() and text.isprintable():
+        return text[:longest].strip()
     line = " ".join(text.split()).encode("ascii", "replace").decode("ascii")
     return "".join(letter if letter.isprintable() else "?" for letter in line)[:longest]

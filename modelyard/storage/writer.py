@@ -21,15 +21,20 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from modelyard.storage.database import Database, StorageError
+from modelyard.storage.fragments import fragment_rows
 from modelyard.storage.spool import Entry, Spool, abandoned, decode
-from modelyard.storage.tables import Message, ModelUsage
+from modelyard.storage.tables import Fragment, Message, ModelUsage
 
 EVERY_S: Final = 0.1
 LONGEST_WAIT_S: Final = 5.0
 ADOPT_S: Final = 30.0  # how often files of dead processes are looked for
 BATCH: Final = 500  # requests in one transaction
 REFUSED: Final = "refused.jsonl"
-TABLES: Final[Sequence[tuple[str, Table]]] = (("message", Message.__table__), ("usages", ModelUsage.__table__))  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+TABLES: Final[Sequence[tuple[str, Table]]] = (
+    ("message", Message.__table__),
+    ("fragments", Fragment.__table__),
+    ("usages", ModelUsage.__table__),
+)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
 log = logging.getLogger("modelyard.storage")
 
@@ -178,9 +183,11 @@ class Writer:
         """Store the rows of requests; return False where the database cannot be reached now."""
         if not ended:
             return True
+        messages = [row["message"] for row in ended if row["message"]]
         rows = {
-            "message": [row["message"] for row in ended if row["message"]],
-            "usages": [u for r in ended for u in r["usages"]],
+            "message": messages,
+            "fragments": [fragment for message in messages if message["answer"] for fragment in fragment_rows(message)],
+            "usages": [usage for row in ended for usage in row["usages"]],
         }
         try:
             self._migrate_once()
@@ -239,7 +246,8 @@ def _typed(row: Mapping[str, Any]) -> dict[str, Any]:
         name: value.replace("\x00", "\ufffd") if isinstance(value, str) and "\x00" in value else value
         for name, value in row.items()
     }
-    typed["created_at"] = datetime.fromisoformat(row["created_at"])
+    if "created_at" in row:
+        typed["created_at"] = datetime.fromisoformat(row["created_at"])
     return typed
 
 

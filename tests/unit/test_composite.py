@@ -1,16 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
 from modelyard.catalog import Composite
 from modelyard.composite import CompositeModel, Parts, merge_sources
 from modelyard.errors import GenerationError
+from modelyard.generation import Trail
 from modelyard.retrieval import Index
 from modelyard.routing import StaticPolicy
 from modelyard.tasks import RuleClassifier
-from modelyard.types import Answer, Delta, Draft, Message, Passage, Usage
+from modelyard.types import Answer, Delta, Draft, Message, Passage, Route, Usage
 from tests.unit.retrieval.knowledge import knowledge
 from tests.unit.routing.toy import MODELS
 
@@ -28,12 +29,28 @@ class Quoting:
     def draft(self, passages: Sequence[Passage]) -> Draft:
         return Draft("Strict Mode.", self.name, Usage(12, 3, 0.001), "length", tuple(passages[:1]))
 
-    async def generate(self, message: Message, passages: Sequence[Passage]) -> Draft:
+    async def generate(
+        self,
+        message: Message,
+        route: Route,
+        passages: Sequence[Passage],
+        spec: Composite,
+        *,
+        trail: Trail | None = None,
+    ) -> Draft:
         if self.failure is not None:
             raise self.failure
         return self.draft(passages)
 
-    async def stream(self, message: Message, passages: Sequence[Passage]) -> AsyncIterator[Delta | Draft]:
+    async def stream(
+        self,
+        message: Message,
+        route: Route,
+        passages: Sequence[Passage],
+        spec: Composite,
+        *,
+        trail: Trail | None = None,
+    ) -> AsyncGenerator[Delta | Draft]:
         yield Delta("Strict ")
         if self.failure is not None:
             raise self.failure
@@ -44,9 +61,8 @@ class Quoting:
 def composite(*, passages: int = 2, indexed: bool = True, failure: Exception | None = None) -> CompositeModel:
     spec = Composite("mine", "One model.", ("cheap",), "cheap", passages)
     index = Index.build(knowledge()) if indexed else None
-    generators = {"cheap": Quoting(failure)}
     return CompositeModel(
-        Parts(spec, MODELS[:1], RuleClassifier(), StaticPolicy("cheap"), index, generators, ("Mind the gap.",))
+        Parts(spec, MODELS[:1], RuleClassifier(), StaticPolicy("cheap"), index, Quoting(failure), ("Mind the gap.",))
     )
 
 
@@ -98,7 +114,8 @@ async def test_stream_gives_the_text_in_pieces_and_the_answer_last() -> None:
     *pieces, answer = [piece async for piece in composite().stream(Message.of(PROMPT))]
 
     assert isinstance(answer, Answer)
-    assert "".join(map(str, pieces)) == answer.text
+    assert pieces == [Delta("Strict "), Delta("Mode.")]
+    assert answer.text == "Strict Mode."
     assert [step.name for step in answer.steps][-2:] == ["generate", "post-process"]
 
 
@@ -108,7 +125,7 @@ async def test_stream_that_breaks_off_raises_after_its_first_piece() -> None:
         async for piece in composite(failure=GenerationError("It is gone.")).stream(Message.of(PROMPT)):
             pieces.append(piece)
 
-    assert pieces == ["Strict "]
+    assert pieces == [Delta("Strict ")]
 
 
 async def test_failed_generation_is_raised_and_not_answered() -> None:

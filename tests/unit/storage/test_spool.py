@@ -136,7 +136,7 @@ def test_a_row_that_the_database_refuses_does_not_stop_the_others(spool: Spool, 
 
     assert ids(database) == (["also", "good"], ["also:0 chat", "bad:0 chat", "good:0 chat"])
     assert '"bad"' in (spool.folder / REFUSED).read_text("utf-8")
-    assert writer.refused == 1
+    assert writer.refused == 2  # the message, and the fragment that refers to it
 
 
 def test_rows_wait_while_the_database_is_gone(spool: Spool, tmp_path: Path) -> None:

@@ -1,0 +1,220 @@
+"""Everything that a serving process is made of, put together from the settings, started and closed as one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from modelyard.catalog.health import HealthMonitor, ProbeRules
+from modelyard.catalog.manager import ModelManager
+from modelyard.control.alert_rules import AlertRules
+from modelyard.control.alerts import AlertWatch
+from modelyard.control.caches import Caches
+from modelyard.control.flags import Flags
+from modelyard.control.keys import KeyRing
+from modelyard.control.limits import Limits, LocalLimits
+from modelyard.control.periodic import Periodic
+from modelyard.control.quotas import Quotas
+from modelyard.errors import InvalidSetting, ModelyardError
+from modelyard.serving.admin.context import AdminContext
+from modelyard.serving.embeddings import Embedders
+from modelyard.serving.metrics import Metrics, cache_metrics, deployment_metrics
+from modelyard.serving.served import Served
+from modelyard.settings import Settings
+from modelyard.storage import Database
+from modelyard.storage.spool import Spool
+from modelyard.storage.writer import Writer
+
+FLAGS_S = 5.0
+ALERTS_S = 60.0
+SPENDING_S = 5.0
+DRAIN_S = 5.0  # how long the start waits for what an earlier process left in the spool, which budgets count from
+
+log = logging.getLogger("modelyard.serving")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerParts:
+    """The parts of a serving process.
+
+    Attributes:
+        settings: What it was made from.
+        database: Messages, usage, keys and all else that is stored.
+        spool, writer: The way of usage to the database.
+        served: Models by name.
+        manager: The catalogue, which operators change.
+        keyring: The API keys; asked only where authentication is on.
+        quotas, limits: Rates and budgets, and what is left of them.
+        caches, metrics, flags, alerts: Of this process.
+        embedders: Embeddings, micro-batched.
+        health: Probes of deployments.
+        jobs: What runs in the background.
+    """
+
+    settings: Settings
+    database: Database
+    spool: Spool
+    writer: Writer
+    served: Served
+    manager: ModelManager
+    keyring: KeyRing
+    quotas: Quotas
+    limits: Limits
+    caches: Caches
+    metrics: Metrics
+    flags: Flags
+    alerts: AlertWatch
+    embedders: Embedders
+    health: HealthMonitor
+    jobs: tuple[Periodic, ...]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Start everything, and close it in the opposite order."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, self._close_books)
+            await asyncio.to_thread(self.writer.flush, DRAIN_S)
+            stack.push_async_callback(self.limits.close)
+            stack.push_async_callback(self.served.close)
+            stack.push_async_callback(self.embedders.close)
+            for job in self.jobs:
+                await job.start()
+                stack.push_async_callback(job.stop)
+            if self.settings.probe_s:
+                await self.health.start()
+                stack.push_async_callback(self.health.stop)
+            yield
+
+    @property
+    def admin_context(self) -> AdminContext:
+        """What operators see and change."""
+        return AdminContext(
+            settings=self.settings,
+            manager=self.manager,
+            database=self.database,
+            states=self.served.states,
+            caches=self.caches,
+            flags=self.flags,
+            alerts=self.alerts,
+            keyring=self.keyring,
+            quotas=self.quotas,
+            auth=self.settings.auth == "keys",
+        )
+
+    def report(self) -> dict[str, Any]:
+        """Say how everything fares, by looking."""
+        champions = self.served.champions()
+        database = _problem_of(self.database) or self.writer.problem
+        problems = [
+            *self.served.problems,
+            *(problem for problem in (self.manager.problem, self.keyring.problem, self.limits.problem) if problem),
+            *(job.problem for job in self.jobs if job.problem),
+        ]
+        sound = not (database or self.spool.problem or problems)
+        return {
+            "status": "ok" if sound and all(found["state"] != "broken" for found in champions.values()) else "degraded",
+            "champions": champions,
+            "database": _state(database),
+            "spool": {**_state(self.spool.problem), "lost": self.spool.dropped, "waiting_bytes": self.writer.lag_bytes},
+            "problems": problems,
+            "notices": list(self.manager.catalog.notices),
+            "deployments": {
+                name: {"breaker": facts["breaker"], "last_error": facts["last_error"]}
+                for name, facts in self.served.states.snapshot().items()
+            },
+        }
+
+    def _close_books(self) -> None:
+        self.writer.close()
+        self.spool.close()
+        self.keyring.close()
+        self.quotas.close()
+        self.database.close()
+
+
+def open_parts(settings: Settings) -> ServerParts:
+    """Put a serving process together; `running` starts it.
+
+    Raises:
+        InvalidSetting: A setting, the catalogue or the alert rules are not valid.
+        MissingExtra: A setting needs a package that is not installed.
+    """
+    database = Database(settings.database)
+    problem = _migration_problem(database)
+    if problem is not None:
+        log.error("The server starts without its database: %s", problem)
+    manager = ModelManager(settings.catalog, database)
+    served = Served(settings, manager)
+    caches, metrics, flags = Caches.sized(settings.cache_mb), Metrics(), Flags(database)
+    spool = Spool(settings.spool)
+    writer = Writer(spool, database)
+    keyring, quotas = KeyRing(database), Quotas(database)
+    limits = _limits(settings, quotas, database)
+    alerts = AlertWatch(database, AlertRules())
+    jobs = [
+        Periodic("flags", flags.refresh, FLAGS_S),
+        Periodic("alerts", alerts.evaluate, ALERTS_S),
+        Periodic("spending", limits.save_spending, SPENDING_S),
+    ]
+    if settings.registry_poll_s:
+        jobs.append(Periodic("changes", served.refresh, settings.registry_poll_s))
+
+    def facts() -> Iterator[Metric]:
+        yield from deployment_metrics(served.states)
+        yield from cache_metrics(caches.stats())
+        waiting = GaugeMetricFamily("modelyard_spool_waiting_bytes", "Usage that is not in the database yet.")
+        waiting.add_metric([], writer.lag_bytes)
+        yield waiting
+
+    metrics.watch(facts)
+    return ServerParts(
+        settings=settings,
+        database=database,
+        spool=spool,
+        writer=writer,
+        served=served,
+        manager=manager,
+        keyring=keyring,
+        quotas=quotas,
+        limits=limits,
+        caches=caches,
+        metrics=metrics,
+        flags=flags,
+        alerts=alerts,
+        embedders=Embedders(served.upstream, served.states, caches),
+        health=HealthMonitor(manager, served.states, served.upstream, ProbeRules(settings.probe_s or 1.0)),
+        jobs=tuple(jobs),
+    )
+
+
+def _limits(settings: Settings, quotas: Quotas, database: Database) -> Limits:
+    if settings.redis_url is None:
+        return LocalLimits(quotas, database)
+    raise InvalidSetting("MODELYARD_REDIS_URL is set, but this release counts limits in each process.")
+
+
+def _migration_problem(database: Database) -> str | None:
+    try:
+        database.migrate()
+    except ModelyardError as error:
+        return str(error)
+    return None
+
+
+def _problem_of(database: Database) -> str | None:
+    """Look at the database and return what is wrong with it, or None."""
+    try:
+        database.revision()
+    except ModelyardError as error:
+        return str(error)
+    return None
+
+
+def _state(problem: str | None) -> dict[str, Any]:
+    return {"state": "failed", "reason": problem} if problem else {"state": "ok"}
