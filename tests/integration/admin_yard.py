@@ -18,6 +18,7 @@ from modelyard.control.alerts import AlertWatch
 from modelyard.control.caches import Caches
 from modelyard.control.flags import Flags
 from modelyard.control.keys import KeyRing
+from modelyard.control.quotas import Quotas
 from modelyard.serving.admin.app import create_admin, create_analytics
 from modelyard.serving.admin.context import AdminContext
 from modelyard.settings import Settings
@@ -78,6 +79,7 @@ def admin_yard(folder: Path, database: Database, *, auth: bool = True) -> Iterat
         flags=Flags(database),
         alerts=AlertWatch(database, RULES),
         keyring=KeyRing(database),
+        quotas=Quotas(database),
         auth=auth,
     )
     app = Starlette(routes=[Mount("/admin", create_admin(context)), Mount("/analytics", create_analytics(context))])
@@ -85,6 +87,7 @@ def admin_yard(folder: Path, database: Database, *, auth: bool = True) -> Iterat
     with live_server(app) as url, Client(url, key if auth else None) as client:
         yield Yard(url, context, client, key)
     context.keyring.close()
+    context.quotas.close()
 
 
 def usage_of(database: Database, *rows: dict[str, Any]) -> None:

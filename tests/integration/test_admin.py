@@ -167,13 +167,15 @@ def test_keys_that_cannot_be(yard: Yard):
 
 def test_quotas_are_set_replaced_and_removed(yard: Yard):
     admin = yard.client.admin
+    shop = admin.create_key("shop", "checkout", ["chat"]).project_id
     admin.set_quota("project", "shop", requests_per_minute=60, usd_per_day=5.0)
-    admin.set_quota("project", "shop", usd_per_month=100.0)
+    assert admin.set_quota("project", "shop", usd_per_month=100.0).subject == shop
     (quota,) = admin.quotas()
     assert (quota.requests_per_minute, quota.usd_per_day, quota.usd_per_month) == (None, None, 100.0)
     admin.remove_quota("project", "shop")
     assert admin.quotas() == []
     assert refused(lambda: admin.remove_quota("project", "shop")).status == 404
+    assert refused(lambda: admin.set_quota("project", "nobody", usd_per_day=1)).status == 400
     assert refused(lambda: admin.set_quota("project", "shop", usd_per_day=-1)).param == "usd_per_day"
 
 

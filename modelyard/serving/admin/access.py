@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 from fastapi import APIRouter
-from sqlalchemy import Select, select
+from sqlalchemy import select
 
 from modelyard.control.keys import Principal
+from modelyard.control.quotas import Quota, QuotaScope
+from modelyard.errors import InvalidInput
 from modelyard.serving.admin.context import AdminContext, Context
 from modelyard.serving.admin.faults import NotFound
 from modelyard.serving.admin.records import (
@@ -21,7 +23,7 @@ from modelyard.serving.admin.records import (
     Rotation,
 )
 from modelyard.storage.retention import delete_project, delete_user
-from modelyard.storage.tables import Project, Quota
+from modelyard.storage.tables import Project
 
 router: Final = APIRouter()
 
@@ -83,37 +85,23 @@ def revoke_key(key_id: str, context: Context) -> None:
 
 @router.get("/quotas", tags=["quotas"])
 def list_quotas(context: Context) -> list[QuotaRecord]:
-    """Return the limits of keys, projects and model types."""
-    with context.database.read() as session:
-        rows = session.scalars(select(Quota).order_by(Quota.scope, Quota.subject))
-        return [QuotaRecord.model_validate(row) for row in rows]
+    """Return the limits of keys, projects and model types; subjects are ids."""
+    return [QuotaRecord.model_validate(quota) for quota in context.quotas.all()]
 
 
 @router.put("/quotas", tags=["quotas"])
 def put_quota(asked: NewQuota, context: Context) -> QuotaRecord:
     """Set limits in the place of those that there were; they count within seconds, in every process."""
-    with context.database.write() as session:
-        row = session.scalars(_quota(asked.scope, asked.subject)).one_or_none()
-        if row is None:
-            row = Quota(scope=asked.scope, subject=asked.subject)
-            session.add(row)
-        row.requests_per_minute, row.tokens_per_minute = asked.requests_per_minute, asked.tokens_per_minute
-        row.usd_per_day, row.usd_per_month = asked.usd_per_day, asked.usd_per_month
-    return QuotaRecord.model_validate(asked.model_dump())
+    return QuotaRecord.model_validate(context.quotas.put(Quota(**asked.model_dump())))
 
 
 @router.delete("/quotas", tags=["quotas"], status_code=204)
-def remove_quota(scope: Literal["key", "project", "model_type"], subject: str, context: Context) -> None:
+def remove_quota(scope: QuotaScope, subject: str, context: Context) -> None:
     """Take limits away."""
-    with context.database.write() as session:
-        row = session.scalars(_quota(scope, subject)).one_or_none()
-        if row is None:
-            raise NotFound(f"The {scope} {subject!r} has no quota.")
-        session.delete(row)
-
-
-def _quota(scope: str, subject: str) -> Select[Quota]:
-    return select(Quota).where(Quota.scope == scope, Quota.subject == subject)
+    try:
+        context.quotas.remove(scope, subject)
+    except InvalidInput as error:
+        raise NotFound(str(error)) from None
 
 
 def _known(key: str, context: AdminContext) -> str:

@@ -12,6 +12,7 @@ from modelyard.control.alerts import AlertWatch
 from modelyard.control.caches import Caches
 from modelyard.control.flags import Flags
 from modelyard.control.keys import KeyRing
+from modelyard.control.quotas import Quotas
 from modelyard.settings import Settings
 from modelyard.storage.database import Database
 from modelyard.upstream.state import DeploymentStates
@@ -30,6 +31,7 @@ class AdminContext:
         flags: The rollout flags.
         alerts: The rules and their alerts.
         keyring: The API keys.
+        quotas: The limits of keys, projects and model types.
         auth: Whether a key is asked for; where it is not, programs on this machine alone are answered.
     """
 
@@ -41,6 +43,7 @@ class AdminContext:
     flags: Flags
     alerts: AlertWatch
     keyring: KeyRing
+    quotas: Quotas
     auth: bool = True
 
 

@@ -168,7 +168,7 @@ class QuotaRecord(Record):
 
 
 class NewQuota(Asked):
-    """Limits of a key, a project or a model type; they take the place of those that it had."""
+    """Limits of a key (by id or prefix), a project (by id or name) or a model type; they take the place of those that it had."""
 
     scope: Literal["key", "project", "model_type"]
     subject: Name
