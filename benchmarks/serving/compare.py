@@ -92,20 +92,31 @@ def modelyard(scratch: Path, upstream: int, core: int, *, sentences: bool) -> It
     """Serve Modelyard with everything on."""
     environment = make(scratch / "yard", upstream, sentences=sentences)
     command = str(Path(sys.executable).with_name("modelyard"))
-    subprocess.run([command, "db", "upgrade"], env=environment, check=True, capture_output=True)
-    made = subprocess.run(
-        [command, "keys", "create", "--project", "bench", "--name", "load", "--json"],
-        env=environment, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    facts = json.loads(made.stdout)
-    quota = ["--requests-per-minute", "100000000", "--tokens-per-minute", "100000000000", "--usd-per-day", "1000000"]
-    subprocess.run(
-        [command, "keys", "quota", "key", facts["id"], *quota], env=environment, check=True, capture_output=True
-    )
+    key = key_with_limits(scratch / "yard")
     port = free_port()
     with process([command, "serve", "--port", str(port)], core=core, env=environment) as server:
-        wait_for(port, facts["key"])
-        yield Server("modelyard", port, "bench", facts["key"], server.pid)
+        wait_for(port, key)
+        yield Server("modelyard", port, "bench", key, server.pid)
+
+
+def key_with_limits(home: Path) -> str:
+    """Make an API key that stands under every kind of limit, none of which is reached, and return it."""
+    from modelyard.control.keys import KeyRing
+    from modelyard.control.quotas import Quota, Quotas
+    from modelyard.settings import Settings
+    from modelyard.storage import Database
+
+    database = Database(Settings(home=home).database)
+    database.migrate()
+    ring, quotas = KeyRing(database), Quotas(database)
+    principal, key = ring.create("bench", "load", ["chat"])
+    limits = {"requests_per_minute": 10**9, "tokens_per_minute": 2 * 10**9, "usd_per_day": 1e6, "usd_per_month": 5e6}
+    quotas.put(Quota("key", str(principal.key_id), **limits))
+    quotas.put(Quota("project", str(principal.project), **limits))
+    quotas.close()
+    ring.close()
+    database.close()
+    return key
 
 
 @contextmanager

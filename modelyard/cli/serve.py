@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import ipaddress
 from typing import Any
 
@@ -39,8 +40,19 @@ def _serve(args: argparse.Namespace) -> int:
     parts.served.get(
         "auto" if "auto" in parts.served.names else next(iter(parts.served.names))
     )  # what is broken is said now
+    calm_garbage_collection()
     uvicorn.run(create_app(parts), host=args.host, port=args.port, loop="auto", http="auto", access_log=args.access_log)
     return 0
+
+
+def calm_garbage_collection() -> None:
+    """Leave models and modules, which never become garbage, out of every collection, and collect less often.
+
+    A request makes few cycles; looking for them among a million objects after every 700 allocations took a third of its time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _is_loopback(host: str) -> bool:
