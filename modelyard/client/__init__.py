@@ -1,14 +1,16 @@
 """A typed client for what Modelyard has beside the OpenAI wire: explanations, feedback, admin and analytics.
 
-    from modelyard.client import Client
+    from modelyard.client import Client, explanation, extras
 
     with Client("http://127.0.0.1:8000", api_key="my-…") as yard:
+        answer = openai_client.chat.completions.create(model="auto", messages=[…], extra_body=extras())
+        print(explanation(answer).reasons)
         yard.feedback(answer.id, rating=5)
         yard.admin.disable("deployment", "gpt/east")
-        yard.analytics.cost(by="model")
+        yard.analytics.usage(by="model", bucket="day")
 
-Chat itself is any OpenAI client's; `explanation` reads what Modelyard adds to an answer. No call is repeated by itself: an operator's
-change must not happen twice.
+Chat itself is any OpenAI client's; `extras` asks for what Modelyard adds to an answer, and `explanation` reads it. No call is repeated
+by itself: an operator's change must not happen twice.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from modelyard.client.analytics import Analytics
 from modelyard.client.calls import ApiError, Caller
 from modelyard.serving.admin import records
 
-__all__ = ["Admin", "Analytics", "ApiError", "Client", "Explanation", "explanation", "records"]
+__all__ = ["Admin", "Analytics", "ApiError", "Client", "Explanation", "explanation", "extras", "records"]
 
 
 class Client:
@@ -65,9 +67,22 @@ class Client:
         correction: str | None = None,
         wrong_model: bool = False,
         comment: str | None = None,
+        user: str | None = None,
     ) -> Mapping[str, Any]:
-        """Say something about an answer: a rating from 1 to 5, a better text, or that the wrong model answered."""
-        given = {"rating": rating, "correction": correction, "comment": comment}
+        """Say something about an answer: a rating from 1 to 5, a better text, or that the wrong model answered.
+
+        Args:
+            message_id: The answer's id.
+            rating: From 1 (bad) to 5 (good).
+            correction: What it should have said.
+            wrong_model: Whether another model should have answered.
+            comment: Anything else.
+            user: The application's own name for who says so.
+
+        Raises:
+            ApiError: No such answer is stored, nothing at all was said, or the server refused.
+        """
+        given = {"rating": rating, "correction": correction, "comment": comment, "user": user}
         body = {name: value for name, value in given.items() if value is not None}
         return self._caller.call(
             "POST", "/v1/feedback", dict[str, Any], body={"message_id": message_id, "wrong_model": wrong_model, **body}
@@ -90,6 +105,17 @@ class Explanation(records.Record):
     def reasons(self) -> list[str]:
         """Why it was chosen."""
         return [str(reason) for reason in self.model_metadata["route"]["reasons"]]
+
+
+def extras(*, explain: bool = True, conversation: str | None = None) -> dict[str, Any]:
+    """Return what a chat request asks of Modelyard besides: give it to the `openai` client as `extra_body`.
+
+    Args:
+        explain: Whether the answer carries what `explanation` reads.
+        conversation: The application's own name for the conversation, so that routing can stay with a model.
+    """
+    asked: dict[str, Any] = {"explain": explain}
+    return {"modelyard": asked if conversation is None else asked | {"conversation": conversation}}
 
 
 def explanation(answer: object) -> Explanation | None:

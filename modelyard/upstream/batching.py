@@ -286,6 +286,11 @@ def split(response: Body, entries: str, requests: Sequence[Sequence[Any]]) -> li
     return parts
 
 
+def split_count(count: int, inputs: Sequence[Any]) -> list[int]:
+    """Split tokens between inputs by their length; the parts are whole and add up to the count."""
+    return _shares(count, [_length(one) for one in inputs])
+
+
 def _in_order(found: list[Any]) -> list[dict[str, Any]]:
     entries = [cast("dict[str, Any]", entry) for entry in found if isinstance(entry, dict)]
     if not all("index" in entry for entry in entries):

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from modelyard.client import ApiError, Client, explanation
+from modelyard.client import ApiError, Client, explanation, extras
 from tests.integration.live_server import live_server
 
 EXPLAINED = {
@@ -56,6 +56,11 @@ def test_an_answer_explains_itself(answer: object):
 @pytest.mark.parametrize("answer", [{}, {"modelyard": None}, object(), None])
 def test_other_answers_explain_nothing(answer: object):
     assert explanation(answer) is None
+
+
+def test_extras_ask_for_an_explanation_and_name_the_conversation():
+    assert extras() == {"modelyard": {"explain": True}}
+    assert extras(explain=False, conversation="c-1") == {"modelyard": {"explain": False, "conversation": "c-1"}}
 
 
 def test_feedback_goes_with_the_key_and_what_was_said():
