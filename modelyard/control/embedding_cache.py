@@ -9,7 +9,7 @@ from typing import Any
 from modelyard.control.cache_keys import embedding_key
 from modelyard.control.caches import Cache, Embedding
 from modelyard.errors import UpstreamError
-from modelyard.upstream.batching import inputs_of, split, split_count
+from modelyard.upstream.sharing import inputs_of, split, split_count
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Literal, TypeVar, cast
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import orjson
 
-from modelyard.errors import InvalidInput, LimitExceeded, UpstreamError
+from modelyard.errors import LimitExceeded, UpstreamError
+from modelyard.upstream.sharing import Body, inputs_of, split
 
 MOST_INPUTS: Final = 64  # of one gathered call
 WAIT_S: Final = 0.005  # longest time that an input waits for company
@@ -23,7 +24,6 @@ RETRY_AFTER_S: Final = 1.0
 DIVISIBLE: Final = frozenset({"rejected", "context_length", "content_policy"})
 
 Target = TypeVar("Target", bound=Hashable)
-Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,21 +237,6 @@ def _end_unwanted(task: asyncio.Task[None], requests: Sequence[_Request]) -> Non
         task.cancel()
 
 
-def inputs_of(body: Body) -> list[Any]:
-    """Return the inputs of a request one by one: texts, or lists of token numbers.
-
-    Raises:
-        InvalidInput: There is none.
-    """
-    found = body.get("input")
-    if isinstance(found, list) and found:
-        listed = cast("list[Any]", found)
-        return [listed] if all(isinstance(token, int) for token in listed) else listed
-    if not found or not isinstance(found, str):
-        raise InvalidInput("The field 'input' must be a text or a list that is not empty.")
-    return [found]
-
-
 def _parameters(body: Body, inputs: Sequence[Any]) -> bytes:
     """Return what requests must agree in to share a call; texts and token numbers cannot stand in one list."""
     kinds = sorted({type(one).__name__ for one in inputs})
@@ -260,69 +245,3 @@ def _parameters(body: Body, inputs: Sequence[Any]) -> bytes:
         return orjson.dumps([kinds, shared], option=orjson.OPT_SORT_KEYS)
     except TypeError:  # lone surrogates and integers beyond 64 bits, which JSON from outside may hold
         return json.dumps([kinds, shared], sort_keys=True).encode()
-
-
-def split(response: Body, entries: str, requests: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
-    """Cut the response to a shared call into one for each request, its entries numbered from 0.
-
-    Raises:
-        UpstreamError: It does not hold one entry for each input (kind `garbage`).
-    """
-    found: Any = response.get(entries)
-    count = sum(map(len, requests))
-    ordered = _in_order(cast("list[Any]", found)) if isinstance(found, list) else []
-    if len(ordered) != count:
-        raise UpstreamError(f"The upstream gave {len(ordered)} entries for {count} inputs.", kind="garbage")
-    if len(requests) == 1:
-        return [{**response, entries: ordered}]
-    usages = _split_usage(response.get("usage"), [sum(map(_length, inputs)) for inputs in requests])
-    parts, start = list[dict[str, Any]](), 0
-    for inputs, usage in zip(requests, usages, strict=True):
-        own = ordered[start : start + len(inputs)]
-        start += len(inputs)
-        numbered = [entry | {"index": n} if "index" in entry else entry for n, entry in enumerate(own)]
-        part = {**response, entries: numbered}
-        parts.append(part if usage is None else part | {"usage": usage})
-    return parts
-
-
-def split_count(count: int, inputs: Sequence[Any]) -> list[int]:
-    """Split tokens between inputs by their length; the parts are whole and add up to the count."""
-    return _shares(count, [_length(one) for one in inputs])
-
-
-def _in_order(found: list[Any]) -> list[dict[str, Any]]:
-    entries = [cast("dict[str, Any]", entry) for entry in found if isinstance(entry, dict)]
-    if not all("index" in entry for entry in entries):
-        return entries
-    by_index = {entry["index"]: entry for entry in entries}
-    numbers = range(len(entries))
-    return [by_index[n] for n in numbers] if by_index.keys() == set(numbers) else []
-
-
-def _length(one: Any) -> int:
-    """Return an input's weight: characters of a text, tokens of a list, 4 characters each; at least 1."""
-    return max(len(one), 1) if isinstance(one, str) else 4 * max(len(one), 1)
-
-
-def _split_usage(usage: Any, weights: Sequence[int]) -> list[dict[str, Any] | None]:
-    """Split every number of a usage by weight; whole numbers stay whole and add up to the original."""
-    if not isinstance(usage, Mapping):
-        return [None] * len(weights)
-    counts = cast("Mapping[str, Any]", usage)
-    columns = {name: _shares(value, weights) for name, value in counts.items()}
-    return [{name: column[n] for name, column in columns.items()} for n in range(len(weights))]
-
-
-def _shares(value: Any, weights: Sequence[int]) -> list[Any]:
-    total = sum(weights)
-    if isinstance(value, float):
-        return [value * weight / total for weight in weights]
-    if isinstance(value, bool) or not isinstance(value, int):
-        return [value] * len(weights)
-    # Largest remainders: whole parts first, and what is left over to those that were cut most.
-    parts = [value * weight // total for weight in weights]
-    cut = sorted(range(len(weights)), key=lambda n: value * weights[n] % total, reverse=True)
-    for n in cut[: value - sum(parts)]:
-        parts[n] += 1
-    return parts

@@ -13,12 +13,15 @@ from modelyard.catalog.manager import ModelManager
 from modelyard.client import ApiError, Client
 from modelyard.control.cache_keys import passages_key
 from modelyard.errors import Unauthenticated, UpstreamError
+from modelyard.registry.verdict import Difference
 from modelyard.storage import Database
 from modelyard.storage.tables import Message
 from tests.integration.admin_yard import Yard, admin_yard, usage_of
+from tests.unit.registry.conftest import store
+from tests.unit.registry.yard import MemoryStore, verdict
 from tests.unit.storage.conftest import database, empty_postgresql, sqlite
 
-__all__ = ["database", "empty_postgresql", "sqlite"]
+__all__ = ["database", "empty_postgresql", "sqlite", "store"]
 
 
 @pytest.fixture
@@ -214,6 +217,40 @@ def test_everything_of_a_user_goes_by_one_call(yard: Yard):
         session.add_all([message(id="m-1", user_id="kim/1"), message(id="m-2", user_id="lee")])
     assert yard.client.admin.delete_user("kim/1") == {"message": 1}
     assert yard.client.admin.delete_user("kim/1") == {}
+
+
+# promotions
+
+
+def test_champions_are_promoted_through_the_gate_and_rolled_back(yard: Yard, store: MemoryStore):
+    admin = yard.client.admin
+    assert {found.component: found.state for found in admin.champions()} == {"classifier": "none", "router": "none"}
+    admin.promote("router", "1", reason="It is better.", verdict=verdict("1", None).to_json())
+    second = admin.promote("router", "2", reason="It is better still.", verdict=verdict("2", "1").to_json())
+    assert (second.action, second.from_version, second.took_effect) == ("promote", "1", True)
+    assert second.who.startswith("operator (")
+
+    back = admin.rollback("router", reason="It was not.")
+    assert (back.action, back.to_version) == ("rollback", "1")
+    assert [move.to_version for move in admin.promotions("router")] == ["1", "2", "1"]
+    assert {found.component: found.version for found in admin.champions()} == {"classifier": None, "router": "1"}
+    assert store.alias("router", "champion") == "1"
+
+
+def test_the_gate_refuses(yard: Yard, store: MemoryStore):
+    admin = yard.client.admin
+    worse = verdict("1", None, score=Difference(-0.05, -0.07, -0.03))
+    for call in (
+        lambda: admin.promote("router", "1", reason="Please.", verdict=worse.to_json()),
+        lambda: admin.promote("router", "2", reason="Please.", verdict=verdict("1", None).to_json()),
+        lambda: admin.rollback("router", reason="Back."),
+    ):
+        error = refused(call)
+        assert (error.status, error.code) == (409, "promotion_refused")
+    assert refused(lambda: admin.promote("router", "1", reason="Please.", verdict={"outcome": "better"})).status == 400
+    assert refused(lambda: admin.promote("router", "1", reason=" ", verdict={})).param == "reason"
+    assert admin.promotions() == []
+    assert store.alias("router", "champion") is None
 
 
 # flags, alerts, caches

@@ -7,7 +7,7 @@ import pytest
 from modelyard.control.caches import Cache, Caches, Embedding
 from modelyard.control.embedding_cache import RememberedInputs
 from modelyard.errors import UpstreamError
-from modelyard.upstream.batching import inputs_of
+from modelyard.upstream.sharing import inputs_of
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from modelyard.errors import InvalidInput, LimitExceeded, UpstreamError
 from modelyard.upstream import Endpoint, Upstream
-from modelyard.upstream.batching import MicroBatcher, split
+from modelyard.upstream.batching import MicroBatcher
+from modelyard.upstream.sharing import split
 
 TARGET = "embed-small"
 
