@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError
@@ -15,7 +16,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from modelyard.errors import RegistryError
+from modelyard.errors import NoChampion, RegistryError
 from modelyard.predictors import verify_artifact
 from modelyard.predictors.artifact import content_hash
 from modelyard.settings import Settings, switch_telemetry_off
@@ -27,6 +28,7 @@ EXPERIMENT: Final = "modelyard-registry"  # holds models that no run stands behi
 LOADERS: Final = {"classifier": "modelyard.tasks.pyfunc", "router": "modelyard.routing.pyfunc"}
 EXAMPLE: Final = "My React form loses its state when I switch tabs. Why?"
 SHA256_TAG: Final = "modelyard.sha256"
+LONGEST_ACCOUNT: Final = 300  # characters of somebody else's error in a sentence of ours
 
 
 class ModelStore(Protocol):
@@ -216,7 +218,9 @@ class MlflowStore:
         try:
             return self.client.get_registered_model(model_name(component))
         except MlflowException as error:
-            raise RegistryError(f"No {component} is registered in {self.settings.tracking}: {error.message}.") from None
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise NoChampion(f"No {component} is registered yet.") from None
+            raise unreachable(error) from None
 
     def _version(self, component: str, version: str) -> Any:
         from mlflow.exceptions import MlflowException
@@ -224,12 +228,25 @@ class MlflowStore:
         try:
             return self.client.get_model_version(model_name(component), version)
         except MlflowException as error:
-            raise RegistryError(f"There is no version {version!r} of the {component}: {error.message}.") from None
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                raise RegistryError(f"There is no version {version!r} of the {component}.") from None
+            raise unreachable(error) from None
 
 
 def model_name(component: str) -> str:
     """Return the registered model's name."""
     return f"modelyard-{component}"
+
+
+def unreachable(error: Exception) -> RegistryError:
+    """Return a sentence about a registry that does not answer."""
+    return RegistryError(f"The model registry does not answer: {shown(str(error) or type(error).__name__)}.")
+
+
+def shown(account: str) -> str:
+    """Return an account of a failure for a sentence: its first line, without full stop, nor user and password of an address."""
+    line = re.sub(r"//[^/@\s]*@", "//", next(iter(account.splitlines()), ""))
+    return line.rstrip(".") if len(line) <= LONGEST_ACCOUNT else f"{line[:LONGEST_ACCOUNT]}…"
 
 
 def _requirement() -> str:

@@ -74,7 +74,7 @@ def promote(
         RegistryError: There is no such version.
     """
     component = component_of(component)
-    with _locked(component, settings):
+    with locked(component, settings):
         current = champions.read_current(component, settings)
         check_gate(verdict, component, version, current.version if current else None)
         store = open_store(settings)
@@ -93,7 +93,7 @@ def rollback(component: str, *, who: str, reason: str, settings: Settings) -> Hi
         CorruptModel: The version before is damaged, here and in the registry.
     """
     component = component_of(component)
-    with _locked(component, settings):
+    with locked(component, settings):
         current = champions.read_current(component, settings)
         if current is None:
             raise PromotionRefused(f"Cannot roll back the {component}: nothing was promoted yet.")
@@ -136,7 +136,7 @@ def _switch(plan: _Plan, store: ModelStore, settings: Settings) -> HistoryEntry:
     component, current, version = plan.component, plan.current, plan.move.to_version
     with ExitStack() as undo:
         sha256 = _install(plan, store, settings, undo)
-        number = _record(plan.move, settings)
+        number = record(plan.move, settings)
         alias = current.version if current else store.alias(component, CHAMPION)
         _on_failure(undo, "the alias could not be set back", lambda: store.set_alias(component, CHAMPION, alias))
         store.set_alias(component, CHAMPION, version)
@@ -202,7 +202,12 @@ def _move(component: str, current: Current | None, version: str, action: Action,
     return AliasMove(component, CHAMPION, current.version if current else None, version, action, who, reason)
 
 
-def _record(move: AliasMove, settings: Settings) -> int:
+def record(move: AliasMove, settings: Settings) -> int:
+    """Append a move to the history and return its number.
+
+    Raises:
+        StorageError: The database failed.
+    """
     from modelyard.storage import append_alias_move
 
     with _database(settings) as database:
@@ -227,8 +232,12 @@ def _database(settings: Settings) -> Generator[Database]:
 
 
 @contextmanager
-def _locked(component: str, settings: Settings) -> Generator[None]:
-    """Let one process at a time move a component; SQLite's lock works everywhere and dies with its process."""
+def locked(component: str, settings: Settings) -> Generator[None]:
+    """Let one process at a time move a component; SQLite's lock works everywhere and dies with its process.
+
+    Raises:
+        RegistryError: Another one has been moving it for too long.
+    """
     folder = settings.champions / component
     folder.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(folder / ".lock", timeout=LOCK_TIMEOUT_S, isolation_level=None)) as lock:

@@ -189,7 +189,7 @@ def test_damaged_folder_is_not_registered(settings: Settings, saved: Callable[[i
     [
         (MlflowStore, "fetch"),
         (champions, "install"),
-        (promotion, "_record"),
+        (promotion, "record"),
         (MlflowStore, "set_alias"),
         (champions, "write_current"),
     ],

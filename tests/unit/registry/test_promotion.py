@@ -171,7 +171,7 @@ def test_second_mover_waits_and_then_says_so(
 ) -> None:
     monkeypatch.setattr(promotion, "LOCK_TIMEOUT_S", 0.05)
     with (
-        promotion._locked("router", settings),
+        promotion.locked("router", settings),
         pytest.raises(RegistryError, match="Another process has been moving the router"),
     ):
         promoted(settings, "1")
@@ -184,7 +184,7 @@ STEPS = [
     (champions, "verified_hash"),
     (champions, "install"),
     (champions.shutil, "copytree"),
-    (promotion, "_record"),
+    (promotion, "record"),
     (MemoryStore, "set_alias"),
     (champions, "write_current"),
     (champions, "_replace"),
