@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -49,15 +50,19 @@ class Lsa:
 
     def project(self, vector: SparseVector) -> FloatArray:
         """Return the embedding of a TF-IDF vector, shape (k,); zero where the text has no known term."""
-        dense = vector.values @ self.projection[vector.indices]
-        norm = float(np.sqrt(dense @ dense))
+        dense = vector.values @ self.projection.take(vector.indices, axis=0)
+        norm = math.sqrt(dense @ dense)
         return dense / norm if norm else dense
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
         """Return embeddings, shape (len(texts), k)."""
-        if not texts:
+        return self.project_many([self.tfidf.vector(text) for text in texts])
+
+    def project_many(self, vectors: Sequence[SparseVector]) -> FloatArray:
+        """Return the embeddings of TF-IDF vectors, shape (len(vectors), k)."""
+        if not vectors:
             return np.zeros((0, self.dimensions), dtype=np.float32)
-        return np.stack([self.project(self.tfidf.vector(text)) for text in texts])
+        return np.stack([self.project(vector) for vector in vectors])
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Return what rebuilds this object: JSON-ready facts and arrays."""

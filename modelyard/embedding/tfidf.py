@@ -16,23 +16,25 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.embedding.tokens import tokens
+from modelyard.embedding.remembered import Remembered
+from modelyard.embedding.tokens import MAX_CHARS, Reading, clip, read
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+__all__ = ["MAX_CHARS", "Analyzer", "SparseVector", "Tfidf", "clip"]
+
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
-MAX_CHARS = 6000  # a longer prompt is read at both ends: its task shows there, and time stays bounded
-
-
-WORDS_REMEMBERED = 50_000
+# 1 + ln tf of every tf that a clipped text can have; nothing asks for that of 0.
+_DAMPED = np.float32(1.0) + np.log(np.maximum(np.arange(MAX_CHARS + 4, dtype=np.float32), np.float32(1.0)))
 
 
 class SparseVector(NamedTuple):
@@ -51,24 +53,25 @@ class Analyzer:
 
     def terms(self, text: str) -> list[str]:
         """Return the terms of a text, repeats included."""
-        unigrams = tokens(clip(text))
-        found = self.word_terms(unigrams)
+        reading = read(text)
+        found = [*reading.tokens, *self.phrases(reading)]
         if self.chars is not None:
-            for word in unigrams:
-                found.extend(char_terms(word, *self.chars))
+            for word in reading.tokens:
+                found.extend(_remembered_char_terms(word, *self.chars))
         return found
 
-    def word_terms(self, unigrams: Sequence[str]) -> list[str]:
-        """Return the word n-grams of a list of tokens."""
-        found = list(unigrams)
-        for size in range(2, self.words + 1):
-            found.extend(map(" ".join, zip(*(unigrams[start:] for start in range(size)), strict=False)))
-        return found
+    def phrases(self, reading: Reading) -> Sequence[str]:
+        """Return the word n-grams of two and more words."""
+        if self.words <= 2:
+            return reading.bigrams if self.words == 2 else ()
+        longer = list(reading.bigrams)
+        for size in range(3, self.words + 1):
+            longer.extend(map(" ".join, zip(*(reading.tokens[start:] for start in range(size)), strict=False)))
+        return longer
 
 
-@lru_cache(maxsize=100_000)
 def char_terms(word: str, low: int, high: int) -> tuple[str, ...]:
-    """Return the character n-grams inside one word, its ends marked; cached, since words repeat."""
+    """Return the character n-grams inside one word, its ends marked."""
     padded = f"\x02{word}\x03"
     return tuple(
         "\x01" + padded[start : start + size]
@@ -77,12 +80,7 @@ def char_terms(word: str, low: int, high: int) -> tuple[str, ...]:
     )
 
 
-def clip(text: str, limit: int = MAX_CHARS) -> str:
-    """Return the text, or its first and last halves where it is longer than `limit` characters."""
-    if len(text) <= limit:
-        return text
-    half = limit // 2
-    return f"{text[:half]}\n{text[-half:]}"
+_remembered_char_terms = lru_cache(maxsize=100_000)(char_terms)  # learning meets the same words again and again
 
 
 class Tfidf:
@@ -92,8 +90,14 @@ class Tfidf:
         self.analyzer = analyzer
         self.vocabulary = tuple(vocabulary)
         self.idf = idf.astype(np.float32)
-        self._index = {term: position for position, term in enumerate(self.vocabulary)}
-        self._by_word: dict[str, tuple[int, ...]] = {}  # a word's character n-grams as positions
+        # A term's position as four bytes: what a text's terms have found is joined, and is an array. Phrases are apart, since all of a
+        # text's are looked up, and nearly all in vain: in a small dictionary that takes half the time.
+        positions = np.arange(len(self.vocabulary), dtype=np.int32).tobytes()
+        self._terms: dict[str, bytes] = {}
+        self._phrases: dict[str, bytes] = {}
+        for at, term in enumerate(self.vocabulary):
+            (self._phrases if " " in term else self._terms)[term] = positions[4 * at : 4 * at + 4]
+        self._of_word = Remembered(self._find_word)
 
     @classmethod
     def fit(cls, texts: Sequence[str], *, analyzer: Analyzer, min_df: int = 2, max_terms: int = 30_000) -> Tfidf:
@@ -112,42 +116,35 @@ class Tfidf:
 
     def vector(self, text: str) -> SparseVector:
         """Return the unit-length vector of one text; an empty one where no term is known."""
-        counts: dict[int, int] = {}
-        unigrams = tokens(clip(text))
-        get = self._index.get
-        for term in self.analyzer.word_terms(unigrams):
-            position = get(term)
-            if position is not None:
-                counts[position] = counts.get(position, 0) + 1
-        if self.analyzer.chars is not None:
-            for word, times in Counter(unigrams).items():
-                for position in self._char_positions(word):
-                    counts[position] = counts.get(position, 0) + times
-        indices = np.fromiter(sorted(counts), dtype=np.int64, count=len(counts))
-        tf = np.fromiter((counts[i] for i in indices.tolist()), dtype=np.float32, count=len(counts))
-        values = (1.0 + np.log(tf)) * self.idf[indices] if counts else tf
-        norm = float(np.sqrt(values @ values))
-        return SparseVector(indices, (values / norm if norm else values).astype(np.float32))
+        reading = read(text)
+        if self.analyzer.chars is None:
+            words = map(self._terms.get, reading.tokens, repeat(b""))
+        else:
+            words = map(self._of_word.__getitem__, reading.tokens)
+        phrases = map(self._phrases.get, self.analyzer.phrases(reading), repeat(b""))
+        found = b"".join(chain(words, phrases))
+        indices, tf = _tally(np.frombuffer(found, dtype=np.int32))
+        values = _DAMPED.take(tf) * self.idf.take(indices)
+        norm = np.sqrt(values @ values)
+        return SparseVector(indices, values / norm if norm else values)
 
-    def _char_positions(self, word: str) -> tuple[int, ...]:
-        known = self._by_word.get(word)
-        if known is None:
-            low, high = self.analyzer.chars or (1, 0)
-            found = (self._index.get(term) for term in char_terms(word, low, high))
-            known = tuple(position for position in found if position is not None)
-            if len(self._by_word) < WORDS_REMEMBERED:
-                self._by_word[word] = known
-        return known
+    def _find_word(self, word: str) -> bytes:
+        """Return the positions of a word and of its character n-grams."""
+        low, high = self.analyzer.chars or (1, 0)
+        return b"".join(map(self._terms.get, (word, *char_terms(word, low, high)), repeat(b"")))
 
     def matrix(self, texts: Sequence[str]) -> csr_matrix:
         """Return the vectors of many texts as rows, shape (len(texts), V)."""
+        return self.stack([self.vector(text) for text in texts])
+
+    def stack(self, rows: Sequence[SparseVector]) -> csr_matrix:
+        """Return vectors as the rows of a matrix, shape (len(rows), V)."""
         from scipy.sparse import csr_matrix
 
-        rows = [self.vector(text) for text in texts]
         indptr = np.cumsum([0, *(len(row.indices) for row in rows)])
         indices = np.concatenate([row.indices for row in rows]) if rows else np.zeros(0, dtype=np.int64)
         values = np.concatenate([row.values for row in rows]) if rows else np.zeros(0, dtype=np.float32)
-        return csr_matrix((values, indices, indptr), shape=(len(texts), len(self)))
+        return csr_matrix((values, indices, indptr), shape=(len(rows), len(self)))
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Return what rebuilds this object: JSON-ready facts and arrays."""
@@ -160,3 +157,13 @@ class Tfidf:
         chars = facts["chars"]
         analyzer = Analyzer(facts["words"], None if chars is None else (chars[0], chars[1]))
         return cls(analyzer, facts["vocabulary"], arrays["idf"])
+
+
+def _tally(positions: npt.NDArray[np.int32]) -> tuple[IntArray, IntArray]:
+    """Return the distinct positions, increasing, and how often each occurs: `np.unique`, which takes three times as long for so few."""
+    ordered = np.sort(positions)
+    is_edge = np.ones(len(ordered) + 1, dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_edge[1:-1])
+    edges = is_edge.nonzero()[0]
+    starts = edges[:-1]
+    return ordered.take(starts).astype(np.int64), edges[1:] - starts

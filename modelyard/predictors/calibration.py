@@ -20,14 +20,14 @@ def sigmoid(x: FloatArray) -> FloatArray:
 
 def logit(p: FloatArray) -> FloatArray:
     """Return ln(p / (1 − p)) of probabilities pulled away from 0 and 1 by 1e-4."""
-    p = np.clip(p, _EDGE, 1.0 - _EDGE)
+    p = np.minimum(np.maximum(p, _EDGE), 1.0 - _EDGE)
     return np.log(p) - np.log1p(-p)
 
 
 def softmax(x: FloatArray) -> FloatArray:
     """Return exp(x) / Σ exp(x) along the last axis."""
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
+    e = np.exp(x - np.maximum.reduce(x, axis=-1, keepdims=True))
+    return e / np.add.reduce(e, axis=-1, keepdims=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class Linear:
 
     def one(self, vector: SparseVector, dense: FloatArray) -> FloatArray:
         """Return the scores of one text, shape (C,)."""
-        return vector.values @ self.sparse[vector.indices] + dense @ self.dense + self.bias
+        return vector.values @ self.sparse.take(vector.indices, axis=0) + dense @ self.dense + self.bias
 
     def many(self, matrix: csr_matrix, dense: FloatArray) -> FloatArray:
         """Return the scores of many texts, shape (n, C)."""

@@ -1,7 +1,7 @@
 """Boosted regression trees as flat arrays.
 
 Notation:
-    T  trees, N  nodes of all trees together, C  outputs
+    T  trees, N  nodes of all trees together, C  outputs, F  features
     A row goes left where x[feature] ≤ threshold. A leaf points to itself, so that all trees take the same number of steps.
 
 Importing LightGBM costs about a second of cold start and more memory than the trees themselves; this runtime gives the same numbers
@@ -10,11 +10,16 @@ Importing LightGBM costs about a second of cold start and more memory than the t
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from modelyard.predictors.quickscorer import QuickScorer, quick_scorer
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
@@ -22,7 +27,7 @@ IntArray = npt.NDArray[np.int32]
 _BLOCK = 512  # rows at a time: keeps the (rows × T) work arrays in cache
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Trees:
     """An ensemble with C outputs.
 
@@ -45,6 +50,10 @@ class Trees:
     base: FloatArray
     depth: int
 
+    def one(self, x: FloatArray) -> FloatArray:
+        """Return the raw scores, shape (C,), of one row of features, shape (F,), none of them NaN."""
+        return self(x[None, :])[0] if self._quick is None else self._quick(x)
+
     def __call__(self, x: FloatArray) -> FloatArray:
         """Return raw scores, shape (n, C), of feature rows, shape (n, F)."""
         spread = np.zeros((len(self.roots), len(self.base)))
@@ -59,6 +68,31 @@ class Trees:
             goes_left = x[rows, self.feature[node]] <= self.threshold[node]
             node = np.where(goes_left, self.left[node], self.right[node])
         return self.value[node]
+
+    @cached_property
+    def _quick(self) -> QuickScorer | None:
+        return quick_scorer(self)
+
+    @classmethod
+    def beside(cls, parts: Sequence[Trees]) -> Trees:
+        """Put ensembles over the same features into one: its outputs are those of the first, then of the second, and so on."""
+        nodes = np.cumsum([0, *(len(part.feature) for part in parts)], dtype=np.int32)
+        outputs = np.cumsum([0, *(len(part.base) for part in parts)], dtype=np.int32)
+
+        def column(name: str, shifts: Iterable[int] = repeat(0)) -> npt.NDArray[Any]:
+            return np.concatenate([getattr(part, name) + shift for part, shift in zip(parts, shifts, strict=False)])
+
+        return cls(
+            feature=column("feature"),
+            threshold=column("threshold"),
+            left=column("left", nodes),
+            right=column("right", nodes),
+            value=column("value"),
+            roots=column("roots", nodes),
+            output=column("output", outputs),
+            base=column("base"),
+            depth=max(part.depth for part in parts),
+        )
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Return what rebuilds this object."""

@@ -33,7 +33,7 @@ class LearnedPolicy:
         Candidates that the router was not trained on are listed without a prediction and not chosen.
         """
         weight = self.model.cost_weight if cost_weight is None else cost_weight
-        forecast = self.model.forecast([message.prompt])
+        forecast = self.model.forecast_one(message.prompt)
         seen = [self._candidate(model, task, forecast) for model in candidates]
         known = [(candidate, candidate.quality) for candidate in seen if candidate.quality is not None]
         if not known:
@@ -56,8 +56,8 @@ class LearnedPolicy:
         column = self._column.get(model.name)
         if column is None:
             return Candidate(model.name, None, model.expected_cost(task.tokens))
-        cost = model.price.cost(task.tokens, float(forecast.output_tokens[0, column]))
-        return Candidate(model.name, float(forecast.scores[0, column]), cost)
+        cost = model.price.cost(task.tokens, float(forecast.output_tokens[column]))
+        return Candidate(model.name, float(forecast.scores[column]), cost)
 
     def _confidence(self, ranked: Sequence[tuple[Candidate, float]], weight: float) -> float:
         """Return the probability that the chosen model's value is at least the runner-up's, errors taken as normal."""

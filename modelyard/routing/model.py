@@ -14,7 +14,8 @@ Second stage: boosted trees over the first stage, the structure of the text and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -37,18 +38,23 @@ class Memory:
 
     embeddings: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
+    _known: npt.NDArray[np.float32] = field(init=False, repr=False, compare=False)  # (n, 2m): scores or 0, and 1 or 0
+
+    def __post_init__(self) -> None:
+        """Put beside the scores which of them are known."""
+        known = np.hstack([np.nan_to_num(self.scores), ~np.isnan(self.scores)]).astype(np.float32)
+        object.__setattr__(self, "_known", known)
 
     def recall(self, embedding: npt.NDArray[np.float32], fallback: FloatArray) -> FloatArray:
         """Return the neighbours' weighted mean score of each model, shape (m,)."""
         similarity = self.embeddings @ embedding
-        count = min(NEIGHBOURS, len(similarity))
-        nearest = np.argpartition(similarity, len(similarity) - count)[len(similarity) - count :]
-        weights = np.exp(SHARPNESS * similarity[nearest].astype(np.float64))
-        scores = self.scores[nearest].astype(np.float64)
-        known = ~np.isnan(scores)
-        total = weights @ known
-        mean = (weights @ np.where(known, scores, 0.0)) / np.where(total > 0, total, 1.0)
-        return np.where(total > 0, mean, fallback)
+        farther = max(0, len(similarity) - NEIGHBOURS)
+        nearest = similarity.argpartition(farther)[farther:]
+        weights = np.exp(SHARPNESS * similarity.take(nearest).astype(np.float64))
+        sums = weights @ self._known.take(nearest, axis=0).astype(np.float64)
+        score, weight = sums[: len(fallback)], sums[len(fallback) :]
+        asked = weight > 0
+        return np.where(asked, score / np.where(asked, weight, 1.0), fallback)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +72,18 @@ class FirstStage:
         vector, embedding, dense = self.encoder.one(text)
         prior = softmax(self.domains.one(vector, dense)) @ self.priors
         linear = sigmoid(self.linear.one(vector, dense))
-        return np.concatenate(
-            [prior, linear, self.memory.recall(embedding, prior), dense, embedding.astype(np.float64)]
-        )
+        neighbours = self.memory.recall(embedding, prior)
+        return np.concatenate([prior, linear, neighbours, dense, embedding], dtype=np.float64)
 
 
 class Forecast(NamedTuple):
-    """Expected scores, 0..1, and answer lengths in tokens, each of shape (n, m)."""
+    """Expected scores, 0..1, and answer lengths in tokens, each of shape (n, m), or (m,) for a single text."""
 
     scores: FloatArray
     output_tokens: FloatArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RouterModel:
     """A learned router.
 
@@ -103,12 +108,29 @@ class RouterModel:
     cost_weight: float
     lengths: Trees | None = None
 
+    def forecast_one(self, text: str) -> Forecast:
+        """Return what each model is expected to score and to write for one text."""
+        m = len(self.models)
+        features = self.first.features(text)
+        outputs = np.zeros(0) if self._grown is None else self._grown.one(features)
+        if self.trees is None:
+            raw, lengths = features[: 3 * m].reshape(3, m).mean(axis=0), outputs
+        else:
+            raw, lengths = self.means + outputs[0] + outputs[1 : 1 + m], outputs[1 + m :]
+        return Forecast(self.calibration(raw), self.output_tokens if self.lengths is None else np.exp(lengths))
+
     def forecast(self, texts: Sequence[str]) -> Forecast:
         """Return what each model is expected to score and to write for each text."""
         if not texts:
             return Forecast(np.zeros((0, len(self.models))), np.zeros((0, len(self.models))))
         features = np.stack([self.first.features(text) for text in texts])
         return Forecast(self.calibration(self.raw(features)), self.expected_tokens(features))
+
+    @cached_property
+    def _grown(self) -> Trees | None:
+        """All trees together: a single text goes through them at once."""
+        grown = [trees for trees in (self.trees, self.lengths) if trees is not None]
+        return Trees.beside(grown) if grown else None
 
     def expected_tokens(self, features: FloatArray) -> FloatArray:
         """Return the expected length of each model's answer in tokens, shape (n, m), of first-stage features."""

@@ -4,84 +4,156 @@ from __future__ import annotations
 
 import math
 import re
+import string
+from collections import Counter
+from collections.abc import Mapping
+from itertools import chain
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.embedding.tfidf import clip
+from modelyard.embedding.remembered import Remembered
+from modelyard.embedding.tokens import clip, read
+from modelyard.tasks.cues import phrase_cues, word_cues
 
-_SENTENCE = re.compile(r"[.!?。！？]+(?:\s|$)")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _LIST_ITEM = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+\S", re.MULTILINE)
 _OPTION = re.compile(r"^\s*\(?[A-J][.)]\s", re.MULTILINE)
-_FENCE = re.compile(r"```|~~~")
 _CODE_LINE = re.compile(r"^.*(?:[;{}]|=>|\)\s*:|</?\w+[^>]*>|\w\(.*\)).*$", re.MULTILINE)
-_TRACE = re.compile(
-    r"^\s*at .+\(.*:\d+|Traceback \(most recent|^\s*File \".+\", line \d+|\b\w*(?:Error|Exception)\b[:\s]|\bE[A-Z]{4,}\b|panic:|segfault",
-    re.MULTILINE,
-)
-_CONSTRAINT = re.compile(
-    r"\b(?:must|should|need(?:s|ed)? to|have to|without|at least|at most|no more than|only|never|"
-    r"cannot|can't|avoid|ensure|require[sd]?|support)\b",
-    re.IGNORECASE,
-)
-_DESIGN = re.compile(
-    r"\b(?:architect\w*|design|strategy|trade-?offs?|compare|migrat\w+|scal(?:e|ing|able)|plan|roadmap|end.to.end|multi\w*|"
-    r"pros and cons|system|review|production|from scratch|step by step|explain (?:why|how)|robust|comprehensive|detailed|versus|vs)\b",
-    re.IGNORECASE,
-)
-_SMALL = re.compile(
-    r"\b(?:what(?:'s| is| does| are)|which|when|who|where|how (?:many|much|old|long|do i)|quick|just|simple|default|meaning|mean|"
-    r"syntax|name of|difference|one.?liner|short|tldr)\b",
-    re.IGNORECASE,
-)
-_BUILD = re.compile(
-    r"\b(?:write|build|create|implement|make|add|convert|refactor|rewrite|generate|set ?up|help)\b", re.IGNORECASE
-)
-_WHY = re.compile(
-    r"\b(?:why|wrong|broken|fails?|failing|not working|doesn'?t work|doesnt|error|bug|crash\w*|undefined|stuck|weird)\b",
-    re.IGNORECASE,
-)
-_AND = re.compile(r"\b(?:and|plus|also|as well as|then)\b|[,;]", re.IGNORECASE)
+_STOPS: Final = tuple(".!?。！？")
+_CODE_SIGNS: Final = (";", "{", "}", ">", ")")  # a line of code holds one of them
 
-FEATURES: tuple[str, ...] = (
-    "log_chars", "log_words", "log_lines", "word_length", "sentences", "sentence_words", "questions", "numbers", "digit_share",
-    "upper_share", "sign_share", "non_ascii_share", "list_items", "options", "fences", "code_lines", "code_line_share", "trace",
-    "constraints", "design", "small", "build", "why", "joins", "distinct_share", "starts_lower", "ends_question", "terse",
-)  # fmt: skip
+# What a stack trace holds -> the whole pattern: most texts hold none of the former, and finding that out takes next to no time.
+_TRACES: Final[Mapping[str, re.Pattern[str]]] = {
+    needle: re.compile(pattern, re.MULTILINE)
+    for needle, pattern in {
+        "(": r"^\s*at .+\(.*:\d+",
+        "Traceback (most recent": r"Traceback \(most recent",
+        'File "': r"^\s*File \".+\", line \d+",
+        "Error": r"Error[:\s]",
+        "Exception": r"Exception[:\s]",
+        "E": r"E(?<!\wE)[A-Z]{4,}\b",  # `\bE…`, but what starts with a letter is searched for faster
+        "panic:": r"panic:",
+        "segfault": r"segfault",
+    }.items()
+}
+
+# ASCII characters by kind: lower case letters, upper case letters, digits, signs of code; the others stay themselves.
+_KINDS: Final = bytes.maketrans(
+    (string.ascii_lowercase + string.ascii_uppercase + string.digits + "{}[]()<>=;$/\\|+*^_#@&%").encode(),
+    ("l" * 26 + "u" * 26 + "d" * 10 + "s" * 22).encode(),
+)
+
+
+class Structure(NamedTuple):
+    """The features of a prompt; counts are ln(1 + n), shares 0..1."""
+
+    log_chars: float
+    log_words: float
+    log_lines: float
+    word_length: float
+    sentences: float
+    sentence_words: float
+    questions: float
+    numbers: float
+    digit_share: float
+    upper_share: float
+    sign_share: float
+    non_ascii_share: float
+    list_items: float
+    options: float
+    fences: float
+    code_lines: float
+    code_line_share: float
+    trace: float
+    constraints: float
+    design: float
+    small: float
+    build: float
+    why: float
+    joins: float
+    distinct_share: float
+    starts_lower: float
+    ends_question: float
+    terse: float
+
+
+FEATURES: tuple[str, ...] = Structure._fields
+
+
+class _Word(NamedTuple):
+    lower: str
+    is_stop: bool  # the last of a sentence
+    cues: tuple[str, ...]
+
+
+_WORDS = Remembered(lambda word: _Word(word.lower(), word.endswith(_STOPS), word_cues(word)))
 
 
 def structure(text: str) -> npt.NDArray[np.float64]:
-    """Return the features of a prompt, shape (len(FEATURES),); counts are ln(1 + n), shares 0..1."""
+    """Return the features of a prompt as an array, shape (len(FEATURES),)."""
+    return np.array(describe(text))
+
+
+def describe(text: str) -> Structure:
+    """Return the features of a prompt."""
+    words = [*map(_WORDS.__getitem__, read(text).words)]
     text = clip(text)
-    words = text.split()
+    log1p = math.log1p
     chars, lines = max(1, len(text)), text.count("\n") + 1
-    sentences = len(_SENTENCE.findall(text)) or 1
-    code_lines = len(_CODE_LINE.findall(text))
-    letters = sum(map(str.isalpha, text))
-    counts = (len(text), len(words), lines)
-    return np.array(
-        [
-            *(math.log1p(count) for count in counts),
-            min(20.0, letters / max(1, len(words))),
-            math.log1p(sentences),
-            math.log1p(len(words) / sentences),
-            math.log1p(text.count("?")),
-            math.log1p(len(_NUMBER.findall(text))),
-            sum(map(str.isdigit, text)) / chars,
-            sum(map(str.isupper, text)) / chars,
-            sum(text.count(sign) for sign in "{}[]()<>=;$/\\|+*^_#@&%") / chars,
-            sum(ord(char) > 0x7F for char in text) / chars,
-            math.log1p(len(_LIST_ITEM.findall(text))),
-            math.log1p(len(_OPTION.findall(text))),
-            math.log1p(len(_FENCE.findall(text))),
-            math.log1p(code_lines),
-            code_lines / lines,
-            float(bool(_TRACE.search(text))),
-            *(math.log1p(len(pattern.findall(text))) for pattern in (_CONSTRAINT, _DESIGN, _SMALL, _BUILD, _WHY, _AND)),
-            len({word.lower() for word in words}) / max(1, len(words)),
-            float(text[:1].islower()),
-            float(text.rstrip().endswith(("?", "？"))),
-            float(len(text) < 60),
-        ]
+    letters, digits, uppers, signs, foreign = _characters(text)
+    lower, stops, kinds = zip(*words, strict=True) if words else ((), (), ())
+    sentences = sum(stops) or 1
+    code_lines = len(_CODE_LINE.findall(text)) if any(sign in text for sign in _CODE_SIGNS) else 0
+    cues = Counter(chain(phrase_cues(text), *kinds))
+    return Structure(
+        log_chars=log1p(len(text)),
+        log_words=log1p(len(words)),
+        log_lines=log1p(lines),
+        word_length=min(20.0, letters / max(1, len(words))),
+        sentences=log1p(sentences),
+        sentence_words=log1p(len(words) / sentences),
+        questions=log1p(text.count("?")),
+        numbers=log1p(len(_NUMBER.findall(text))) if digits else 0.0,
+        digit_share=digits / chars,
+        upper_share=uppers / chars,
+        sign_share=signs / chars,
+        non_ascii_share=foreign / chars,
+        list_items=log1p(_count_starts(_LIST_ITEM, text, lines)),
+        options=log1p(_count_starts(_OPTION, text, lines)),
+        fences=log1p(text.count("```") + text.count("~~~")),
+        code_lines=log1p(code_lines),
+        code_line_share=code_lines / lines,
+        trace=float(any(needle in text and pattern.search(text) for needle, pattern in _TRACES.items())),
+        constraints=log1p(cues["constraints"]),
+        design=log1p(cues["design"]),
+        small=log1p(cues["small"]),
+        build=log1p(cues["build"]),
+        why=log1p(cues["why"]),
+        joins=log1p(cues["joins"]),
+        distinct_share=len(set(lower)) / max(1, len(words)),
+        starts_lower=float(text[:1].islower()),
+        ends_question=float(text.rstrip().endswith(("?", "？"))),
+        terse=float(len(text) < 60),
+    )
+
+
+def _count_starts(pattern: re.Pattern[str], text: str, lines: int) -> int:
+    """Return how many lines start with a pattern; it need not be searched for in a single one."""
+    return len(pattern.findall(text)) if lines > 1 else int(pattern.match(text) is not None)
+
+
+def _characters(text: str) -> tuple[int, int, int, int, int]:
+    """Count letters, digits, upper-case letters, signs of code, and characters beyond ASCII (which may be of the first three, too)."""
+    plain = text.encode("ascii", "ignore")
+    foreign = "" if len(plain) == len(text) else [char for char in text if not char.isascii()]
+    kinds = plain.translate(_KINDS)
+    uppers = kinds.count(b"u")
+    return (
+        kinds.count(b"l") + uppers + sum(map(str.isalpha, foreign)),
+        kinds.count(b"d") + sum(map(str.isdigit, foreign)),
+        uppers + sum(map(str.isupper, foreign)),
+        kinds.count(b"s"),
+        len(foreign),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ from modelyard.embedding.minilm import load_minilm
 from modelyard.errors import CorruptModel
 from modelyard.predictors import Artifact, Linear, State, Trees, join, part, softmax
 from modelyard.settings import Settings
-from modelyard.tasks.features import FEATURES, structure
+from modelyard.tasks.features import FEATURES, describe
 from modelyard.tasks.rules import COMPLEXITIES, DOMAINS, RuleClassifier, complexity_scores, keyword_scores
 from modelyard.types import Message, Task
 
@@ -33,13 +34,14 @@ FloatArray = npt.NDArray[np.float64]
 KIND = "classifier"
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=64)
 def dense_features(text: str) -> FloatArray:
-    """Return structure, keyword scores and the rules' complexity scores, shape (D,); do not write into it, it is shared."""
-    shape = structure(text)
-    return np.concatenate(
-        [shape, keyword_scores(text), complexity_scores(dict(zip(FEATURES, shape.tolist(), strict=True)))]
-    )
+    """Return structure, keyword scores and the rules' complexity scores, shape (D,); do not write into it, it is shared.
+
+    Classifier and router ask about the same text within one request: the last few answers are remembered.
+    """
+    shape = describe(text)
+    return np.array([*shape, *keyword_scores(text), *complexity_scores(shape)])
 
 
 DENSE_NAMES = (
@@ -78,8 +80,9 @@ class Encoder:
 
     def many(self, texts: Sequence[str]) -> Encoded:
         """Encode many texts."""
+        vectors = [self.lsa.tfidf.vector(text) for text in texts]
         dense = (np.stack([dense_features(text) for text in texts]) - self.mean) / self.scale
-        return Encoded(self.lsa.tfidf.matrix(texts), self.lsa.embed(texts), dense)
+        return Encoded(self.lsa.tfidf.stack(vectors), self.lsa.project_many(vectors), dense)
 
     def state(self) -> State:
         """Return what rebuilds this object."""
@@ -114,14 +117,25 @@ class Head:
         semantic: npt.NDArray[np.float32] | None = None,
     ) -> FloatArray:
         """Return the class probabilities of one text, shape (C,)."""
+        trees = self.trees.one(np.concatenate([lsa, dense], dtype=np.float64)) if self.trees is not None else None
+        return self.blend(vector, dense, trees, semantic)
+
+    def blend(
+        self,
+        vector: SparseVector,
+        dense: FloatArray,
+        trees: FloatArray | None,
+        semantic: npt.NDArray[np.float32] | None = None,
+    ) -> FloatArray:
+        """Return the class probabilities of one text of which the trees, if there are any, have said their scores, shape (C,)."""
         parts: list[tuple[float, FloatArray]] = []
         if self.linear is not None:
             scores = self.linear.one(vector, dense)
             if self.semantic is not None and semantic is not None:
                 scores = scores + semantic @ self.semantic
             parts.append((self.mix, scores))
-        if self.trees is not None:
-            parts.append((1.0 - self.mix, self.trees(np.concatenate([lsa.astype(np.float64), dense])[None, :])[0]))
+        if trees is not None:
+            parts.append((1.0 - self.mix, trees))
         return softmax(_blend(parts) / self.temperature)
 
     def many(self, encoded: Encoded) -> FloatArray:
@@ -160,6 +174,32 @@ class Head:
         trees = Trees.from_state(*part(state, "trees")) if "trees" in state[0] else None
         semantic = part(state, "semantic")[1]["weights"] if "semantic" in state[0] else None
         return cls(tuple(facts["classes"]), linear, trees, facts["mix"], facts["temperature"], semantic)
+
+
+class _Look:
+    """Heads that are asked together: a text goes through all of their trees at once."""
+
+    def __init__(self, heads: Mapping[str, Head]) -> None:
+        grown = {name: head.trees for name, head in heads.items() if head.trees is not None}
+        ends = accumulate(len(trees.base) for trees in grown.values())
+        self._heads = heads
+        self._trees = Trees.beside(list(grown.values())) if grown else None
+        self._of_head = {name: slice(end - len(grown[name].base), end) for name, end in zip(grown, ends, strict=True)}
+
+    def __call__(
+        self,
+        vector: SparseVector,
+        lsa: npt.NDArray[np.float32],
+        dense: FloatArray,
+        semantic: npt.NDArray[np.float32] | None = None,
+    ) -> dict[str, FloatArray]:
+        """Return, a head, the class probabilities of one text, shape (C,)."""
+        found: dict[str, FloatArray] = {}
+        scores = None if self._trees is None else self._trees.one(np.concatenate([lsa, dense], dtype=np.float64))
+        for name, head in self._heads.items():
+            trees = scores[self._of_head[name]] if scores is not None and name in self._of_head else None
+            found[name] = head.blend(vector, dense, trees, semantic)
+        return found
 
 
 class SentenceEncoder(Protocol):
@@ -213,6 +253,7 @@ class LearnedClassifier:
         self.encoder, self.heads, self._version, self.second = encoder, dict(heads), version, second
         usable = second is not None and sentences is not None and sentences.fingerprint == second.encoder
         self._sentences = sentences if usable else None
+        self._look, self._second_look = _Look(self.heads), _Look(second.heads if second is not None else {})
         self._rules = RuleClassifier()
 
     @property
@@ -227,11 +268,10 @@ class LearnedClassifier:
 
     def probabilities(self, text: str) -> dict[str, dict[str, float]]:
         """Return, a head, the probability of each class."""
-        vector, lsa, dense = self.encoder.one(text)
-        found = {name: head.one(vector, lsa, dense) for name, head in self.heads.items()}
+        encoded = self.encoder.one(text)
+        found = self._look(*encoded)
         if self.second is not None and self._sentences is not None and found[self._first].max() < self.second.below:
-            semantic = self._sentences.embed([text])[0]
-            found = {name: head.one(vector, lsa, dense, semantic) for name, head in self.second.heads.items()}
+            found = self._second_look(*encoded, self._sentences.embed([text])[0])
         return {
             name: dict(zip(self.heads[name].classes, values.tolist(), strict=True)) for name, values in found.items()
         }
@@ -327,6 +367,7 @@ def _second(state: State) -> SecondLook:
 
 
 def _blend(parts: Sequence[tuple[float, FloatArray]]) -> FloatArray:
-    total = sum(weight for weight, _ in parts) or 1.0
-    blended: Any = sum((weight / total) * scores for weight, scores in parts)
-    return blended
+    if len(parts) == 1:
+        return parts[0][1]
+    (weight, scores), (other_weight, other_scores) = parts
+    return weight * scores + other_weight * other_scores

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from functools import lru_cache
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import chain, compress, count
 
-from modelyard.embedding.tfidf import clip
-from modelyard.embedding.tokens import tokens
+from modelyard.embedding.remembered import LONGEST, Remembered
+from modelyard.embedding.tokens import Reading, read, tokens
 from modelyard.tasks.lexicon import DOMAINS, LEXICON
 
 _STRONG, _WEAK = 1.0, 0.4
-_LONGEST = 64  # a token beyond it is no word, and no key worth keeping
 
 # Thai, kana, Han: letters that follow each other without spaces, so that a token may be a sentence.
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
@@ -26,8 +25,8 @@ class _Index:
         self.prefixes: dict[str, _Owners] = {}
         self.inside: dict[str, _Owners] = {}
         self.phrases: dict[str, _Owners] = {}
-        # First two tokens -> (all tokens, the last one is a prefix, the term as `phrases` names it).
-        self.starts: dict[tuple[str, str], list[tuple[list[str], bool, str]]] = {}
+        # First two tokens, joined by a space -> (all tokens, the last one is a prefix, the term as `phrases` names it).
+        self.starts: dict[str, list[tuple[list[str], bool, str]]] = {}
         self.stems: dict[str, list[tuple[str, str]]] = {}  # first token -> (prefix of the second, the term)
         for number, domain in enumerate(DOMAINS):
             for weight, terms in ((_STRONG, LEXICON[domain].strong), (_WEAK, LEXICON[domain].weak)):
@@ -49,7 +48,7 @@ class _Index:
             if is_prefix and len(parts) == 2:
                 self.stems.setdefault(parts[0], []).append((parts[1], name))
             else:
-                self.starts.setdefault((parts[0], parts[1]), []).append((parts, is_prefix, name))
+                self.starts.setdefault(f"{parts[0]} {parts[1]}", []).append((parts, is_prefix, name))
         return self.phrases.setdefault(name, {})
 
 
@@ -57,28 +56,36 @@ _INDEX = _Index()
 
 
 def matches(text: str) -> Counter[str]:
-    """Return how often each token and each phrase of the lexicon occurs; `weights` says which tokens are terms."""
-    found = tokens(clip(text.replace("’", "'")))
-    counts = Counter(found)
+    """Return how often each term of the lexicon occurs; terms of several words under the name that `weights` knows them by."""
+    reading = read(text.replace("’", "'"))
+    words, inside = reading.tokens, list[str]()
     if not text.isascii():
-        for token in list(counts):
-            if not token.isascii() and _UNSPACED.search(token):
-                n = counts.pop(token)
-                for part in _inside(token):
-                    counts[part] += n
+        runs = {token for token in words if not token.isascii() and _UNSPACED.search(token)}
+        inside = [term for token in words if token in runs for term in _inside(token)]
+        words = [token for token in words if token not in runs]
+    # Of the words of a text few are terms, and fewer start a phrase: they are picked out without a step of Python for the others.
+    terms = compress(words, map(WEIGHTS.__getitem__, words))
+    return Counter(chain(terms, inside, _phrases(reading)))
+
+
+def _phrases(reading: Reading) -> Iterator[str]:
+    """Yield the phrases of the lexicon in a text, by where they start."""
     starts, stems = _INDEX.starts, _INDEX.stems
-    for at, pair in enumerate(pairwise(found)):
-        for parts, is_prefix, name in starts.get(pair, ()):
-            size = len(parts)
-            if size == 2 or _follows(found, at, parts, is_prefix):
-                counts[name] += 1
-        for stem, name in stems.get(pair[0], ()):
-            if pair[1].startswith(stem):
-                counts[name] += 1
-    return counts
+    places = {
+        *compress(count(), map(starts.__contains__, reading.bigrams)),
+        *compress(count(), map(stems.__contains__, reading.tokens[:-1])),
+    }
+    for at in sorted(places):
+        first, bigram = reading.tokens[at], reading.bigrams[at]
+        for parts, is_prefix, name in starts.get(bigram, ()):
+            if len(parts) == 2 or _follows(reading.tokens, at, parts, is_prefix):
+                yield name
+        for stem, name in stems.get(first, ()):
+            if bigram.startswith(stem, len(first) + 1):
+                yield name
 
 
-def _follows(found: list[str], at: int, parts: list[str], is_prefix: bool) -> bool:
+def _follows(found: Sequence[str], at: int, parts: list[str], is_prefix: bool) -> bool:
     end = at + len(parts)
     if not is_prefix:
         return found[at:end] == parts
@@ -97,11 +104,12 @@ def _inside(token: str) -> list[str]:
 
 def weights(term: str) -> tuple[tuple[int, float], ...]:
     """Return the domains a word or phrase speaks for, each with its share of the term's weight."""
-    return _weights(term) if len(term) <= _LONGEST else ()
+    return WEIGHTS[term]
 
 
-@lru_cache(maxsize=50_000)
 def _weights(term: str) -> tuple[tuple[int, float], ...]:
+    if len(term) > LONGEST:
+        return ()
     owners: _Owners = {}
     named = [_INDEX.words.get(term), _INDEX.phrases.get(term), _INDEX.inside.get(term)]
     if " " not in term:
@@ -110,3 +118,6 @@ def _weights(term: str) -> tuple[tuple[int, float], ...]:
         for number, weight in (some or {}).items():
             owners[number] = max(weight, owners.get(number, 0.0))
     return tuple((number, weight / len(owners)) for number, weight in sorted(owners.items()))
+
+
+WEIGHTS = Remembered(_weights)  # what `weights` says, as a dictionary

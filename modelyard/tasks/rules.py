@@ -7,39 +7,39 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from modelyard.catalog import estimate_tokens
 from modelyard.predictors import softmax
-from modelyard.tasks.features import FEATURES, structure
+from modelyard.tasks.features import Structure, describe
 from modelyard.tasks.lexicon import DOMAINS
-from modelyard.tasks.matching import matches, weights
+from modelyard.tasks.matching import WEIGHTS, matches, weights
 from modelyard.types import Message, Task
 
 COMPLEXITIES = ("simple", "moderate", "complex")
 
 _SHARPNESS = 3.0  # one strong term more than the rest: about eight times as likely
-_PRIOR = {"chat": 0.35}  # small talk is what remains when no subject is named
+_PRIOR = np.array(
+    [0.35 if domain == "chat" else 0.0 for domain in DOMAINS]
+)  # small talk is what remains when no subject is named
+_ANCHORS = (-0.8, 0.5, 1.8)  # on one axis: the ordinal reading of a single score
 
 
-def keyword_scores(text: str) -> npt.NDArray[np.float64]:
-    """Return how strongly each of `DOMAINS` is named, shape (18,).
+def keyword_scores(text: str) -> list[float]:
+    """Return how strongly each of `DOMAINS` is named, in their order.
 
     A strong term counts 1, a weak one 0.4, n occurrences as ln(1 + n); a term of k domains gives each of them a k-th part.
     """
     return _scores(matches(text))
 
 
-def _scores(found: Counter[str]) -> npt.NDArray[np.float64]:
+def _scores(found: Counter[str]) -> list[float]:
     scores = [0.0] * len(DOMAINS)
-    for term, n in found.items():
-        repeated = math.log1p(n)
-        for number, weight in weights(term):
-            scores[number] += weight * repeated
-    return np.array(scores)
+    for owners, n in zip(map(WEIGHTS.__getitem__, found), found.values(), strict=True):
+        for number, weight in owners:
+            scores[number] += weight * math.log1p(n)
+    return scores
 
 
 class RuleClassifier:
@@ -50,14 +50,11 @@ class RuleClassifier:
     def classify(self, message: Message) -> Task:
         """Return the task of the message's prompt."""
         text = message.prompt
-        features: dict[str, float] = dict(zip(FEATURES, structure(text).tolist(), strict=True))
-        found = matches(text)
-        scores = _scores(found)
-        if features["trace"]:
-            scores[DOMAINS.index("debugging")] += 1.0
-        scores += [_PRIOR.get(domain, 0.0) for domain in DOMAINS]
+        shape, found = describe(text), matches(text)
+        scores = np.array(_scores(found)) + _PRIOR
+        scores[DOMAINS.index("debugging")] += shape.trace
         domains = softmax(_SHARPNESS * scores)
-        complexities = softmax(complexity_scores(features))
+        complexities = softmax(np.array(complexity_scores(shape)))
         domain, complexity = DOMAINS[int(domains.argmax())], COMPLEXITIES[int(complexities.argmax())]
         return Task(
             domain=domain,
@@ -66,27 +63,26 @@ class RuleClassifier:
             complexities=dict(zip(COMPLEXITIES, complexities.tolist(), strict=True)),
             tokens=max(1, round(estimate_tokens(len(text)))),
             classifier=self.version,
-            reasons=_reasons(found, domain, complexity, features),
+            reasons=_reasons(found, domain, complexity, shape),
         )
 
 
-def complexity_scores(features: Mapping[str, float]) -> npt.NDArray[np.float64]:
-    """Return a score for each of `COMPLEXITIES`, of the features by name."""
+def complexity_scores(shape: Structure) -> list[float]:
+    """Return a score for each of `COMPLEXITIES`, in their order."""
     weight = (
-        0.9 * (features["log_words"] - np.log1p(25))
-        + 0.8 * features["design"]
-        + 0.5 * features["constraints"]
-        + 0.4 * features["joins"]
-        - 0.6 * features["small"]
+        0.9 * (shape.log_words - math.log1p(25))
+        + 0.8 * shape.design
+        + 0.5 * shape.constraints
+        + 0.4 * shape.joins
+        - 0.6 * shape.small
     )
-    # Distance to three anchors on one axis: the ordinal reading of a single score.
-    return -((weight - np.array([-0.8, 0.5, 1.8])) ** 2)
+    return [-((weight - anchor) ** 2) for anchor in _ANCHORS]
 
 
-def _reasons(found: Counter[str], domain: str, complexity: str, features: dict[str, float]) -> tuple[str, ...]:
+def _reasons(found: Counter[str], domain: str, complexity: str, shape: Structure) -> tuple[str, ...]:
     number = DOMAINS.index(domain)
     weight = {term: share for term in found for owner, share in weights(term) if owner == number}
     named = sorted(weight, key=lambda term: -weight[term])
     because = f"names {', '.join(named[:4])}" if named else "no keyword of another domain"
-    words = round(np.expm1(features["log_words"]))
-    return f"{domain}: {because}", f"{complexity}: {words} words" + (", a stack trace" if features["trace"] else "")
+    words = round(math.expm1(shape.log_words))
+    return f"{domain}: {because}", f"{complexity}: {words} words" + (", a stack trace" if shape.trace else "")

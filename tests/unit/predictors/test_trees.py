@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,37 @@ def test_rows_predict_the_same_alone_and_in_a_long_table() -> None:
 
     np.testing.assert_allclose(grown(x)[500:530], alone, atol=1e-12)
     assert grown(x[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(("leaves", "depth"), [(2, 1), (7, 4), (15, 6), (31, 9), (64, 20), (120, 30)])
+def test_single_row_scores_as_in_a_table(leaves: int, depth: int) -> None:
+    x, y, _ = table(1000)
+    params = replace(PARAMS, rounds=5, leaves=leaves, depth=depth, min_leaf=1)
+    grown = [fit_regression(x, sign * y, params, seed=0) for sign in (1, -1)]
+    both = Trees.beside([grown[0], stack_outputs(grown)])
+    rows = unseen()[::20]
+
+    assert (both._quick is None) == (leaves > 64)
+    np.testing.assert_allclose([both.one(row) for row in rows], both(rows), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(both(rows), np.hstack([grown[0](rows), stack_outputs(grown)(rows)]), rtol=0, atol=1e-12)
+
+
+def test_row_on_a_threshold_goes_left() -> None:
+    grown = fit_regression(*table()[:2], PARAMS, seed=0)
+    row = np.zeros(5)
+    for split in np.flatnonzero(grown.left != np.arange(len(grown.left))):
+        row[grown.feature[split]] = grown.threshold[split]
+        np.testing.assert_allclose(grown.one(row), grown(row[None, :])[0], rtol=0, atol=1e-12)
+
+
+def test_trees_of_a_single_leaf_and_no_trees_at_all_score_a_row_too() -> None:
+    x = table()[0]
+    stumps = fit_regression(x, np.ones(len(x)), PARAMS, seed=0)
+    none = fit_classes(x, np.full(len(x), 2), 3, PARAMS, seed=0)
+    both = Trees.beside([stumps, none])
+
+    np.testing.assert_allclose(both.one(x[0]), both(x[:1])[0], rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(none.one(x[0]), [-20.0, -20.0, 0.0])
 
 
 def test_state_rebuilds_the_trees() -> None:

@@ -1,0 +1,108 @@
+"""One row through many trees without walking any: QuickScorer (Lucchese et al. 2015), with arrays in place of its loops.
+
+A split that sends the row to the right rules out every leaf to its left. The leaf that a row ends in is the leftmost one that no split of
+its tree rules out: one bit a leaf, one comparison a split, whatever the depth.
+
+Notation:
+    T  trees, S  splits of the tree that has most, L = S + 1 leaves at most
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from modelyard.predictors.trees import Trees
+
+FloatArray = npt.NDArray[np.float64]
+IndexArray = npt.NDArray[np.intp]  # what NumPy takes without a copy
+
+MOST_LEAVES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class QuickScorer:
+    """The splits of every tree, side by side; absent ones rule out nothing.
+
+    Attributes:
+        feature, threshold: shape (S, T).
+        left: bit l is set where leaf l hangs on a split's left, shape (S, T).
+        value: of every leaf, tree by tree, shape (T · L,); a tree's first leaf is at `first`, shape (T,).
+        output: which output each tree adds to, shape (T,).
+        base: what every output starts from, shape (C,).
+    """
+
+    feature: IndexArray
+    threshold: FloatArray
+    left: npt.NDArray[Any]
+    value: FloatArray
+    first: IndexArray
+    output: IndexArray
+    base: FloatArray
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """Return the raw scores, shape (C,), of one row of features, shape (F,), none of them NaN."""
+        goes_right = x.take(self.feature) > self.threshold
+        ruled_out = np.bitwise_or.reduce(self.left * goes_right, axis=0)
+        leaf = np.bitwise_count(ruled_out & ~(ruled_out + 1))  # the number of ones at the low end
+        return self.base + np.bincount(self.output, self.value.take(self.first + leaf), minlength=len(self.base))
+
+
+def quick_scorer(trees: Trees) -> QuickScorer | None:
+    """Return the same trees for single rows; None where one has more than 64 leaves."""
+    levels = _levels(trees)
+    leaves, first, tree = (
+        _leaves(trees, levels),
+        np.zeros(len(trees.left), np.int64),
+        np.zeros(len(trees.left), np.int64),
+    )
+    tree[trees.roots] = np.arange(len(trees.roots))
+    for level in levels:
+        splits = level[_is_split(trees, level)]
+        left, right = trees.left[splits], trees.right[splits]
+        tree[left] = tree[right] = tree[splits]
+        first[left], first[right] = first[splits], first[splits] + leaves[left]
+    most = int(leaves[trees.roots].max(initial=1))
+    if most > MOST_LEAVES:
+        return None
+    nodes = np.concatenate(levels)
+    is_split = _is_split(trees, nodes)
+    splits, ends = nodes[is_split], nodes[~is_split]
+    splits = splits[np.argsort(tree[splits], kind="stable")]
+    of, shape = tree[splits], (most - 1, len(trees.roots))
+    slot = np.arange(len(splits)) - np.searchsorted(of, of)  # a split's number within its tree
+    feature, threshold, left = np.zeros(shape, np.intp), np.full(shape, np.inf), np.zeros(shape, np.uint64)
+    feature[slot, of], threshold[slot, of] = trees.feature[splits], trees.threshold[splits]
+    on_left = leaves[trees.left[splits]].astype(np.uint64)
+    left[slot, of] = ((np.uint64(1) << on_left) - np.uint64(1)) << first[splits].astype(np.uint64)
+    value = np.zeros((len(trees.roots), most))
+    value[tree[ends], first[ends]] = trees.value[ends]
+    narrow = left.astype(np.min_scalar_type((1 << most) - 1))
+    starts = np.arange(len(trees.roots), dtype=np.intp) * most
+    return QuickScorer(feature, threshold, narrow, value.ravel(), starts, trees.output.astype(np.intp), trees.base)
+
+
+def _levels(trees: Trees) -> list[npt.NDArray[Any]]:
+    """Return the nodes by their distance from the root, roots first."""
+    levels = [trees.roots]
+    for _ in range(trees.depth):
+        splits = levels[-1][_is_split(trees, levels[-1])]
+        levels.append(np.concatenate([trees.left[splits], trees.right[splits]]))
+    return levels
+
+
+def _leaves(trees: Trees, levels: list[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
+    """Return how many leaves hang on each node, shape (N,)."""
+    leaves = np.ones(len(trees.left), dtype=np.int64)
+    for level in reversed(levels):
+        splits = level[_is_split(trees, level)]
+        leaves[splits] = leaves[trees.left[splits]] + leaves[trees.right[splits]]
+    return leaves
+
+
+def _is_split(trees: Trees, nodes: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    return trees.left[nodes] != nodes
