@@ -10,11 +10,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from modelyard.cli import asking, database, doctor, models, serve
+from modelyard.cli import asking, database, doctor, keys, models, serve
 from modelyard.errors import ModelyardError
 from modelyard.settings import calm_threads, switch_telemetry_off
 
-COMMANDS = (serve, asking, database, doctor, models)
+COMMANDS = (serve, asking, database, doctor, models, keys)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
