@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from modelyard.predictors import Trees
 
@@ -47,8 +48,7 @@ def fit_regression(x: FloatArray, y: FloatArray, params: TreeParams, *, seed: in
         return _from_lightgbm(_lightgbm(x, y, params, seed, objective="regression"), np.zeros(1))
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    model = HistGradientBoostingRegressor(**_hist_params(params, seed)).fit(x, y)
-    return _from_hist(model)
+    return _from_hist(_fit_hist(HistGradientBoostingRegressor(**_hist_params(params, seed)), x, y))
 
 
 def fit_classes(x: FloatArray, labels: npt.NDArray[np.int64], classes: int, params: TreeParams, *, seed: int) -> Trees:
@@ -68,7 +68,7 @@ def _fit_binary(x: FloatArray, y: FloatArray, params: TreeParams, seed: int) -> 
         return _from_lightgbm(_lightgbm(x, y, params, seed, objective="binary"), np.zeros(1))
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return _from_hist(HistGradientBoostingClassifier(**_hist_params(params, seed)).fit(x, y))
+    return _from_hist(_fit_hist(HistGradientBoostingClassifier(**_hist_params(params, seed)), x, y))
 
 
 def _lightgbm(x: FloatArray, y: FloatArray, params: TreeParams, seed: int, *, objective: str) -> Any:
@@ -91,6 +91,11 @@ def _lightgbm(x: FloatArray, y: FloatArray, params: TreeParams, seed: int, *, ob
         "verbosity": -1,
     }
     return lightgbm.train(settings, lightgbm.Dataset(x, y), num_boost_round=params.rounds)
+
+
+def _fit_hist(model: Any, x: FloatArray, y: FloatArray) -> Any:
+    with threadpool_limits(threads_for(x.size), user_api="openmp"):
+        return model.fit(x, y)
 
 
 def threads_for(cells: int) -> int:
