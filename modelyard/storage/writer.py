@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from modelyard.storage.database import Database, StorageError
 from modelyard.storage.fragments import fragment_rows
@@ -30,6 +30,8 @@ LONGEST_WAIT_S: Final = 5.0
 ADOPT_S: Final = 30.0  # how often files of dead processes are looked for
 BATCH: Final = 500  # requests in one transaction
 REFUSED: Final = "refused.jsonl"
+# What a row can be refused with: by the database, by SQLAlchemy before it, by a driver that cannot write a number.
+REFUSALS: Final = (StatementError, OverflowError, TypeError, ValueError)
 TABLES: Final[Sequence[tuple[str, Table]]] = (
     ("message", Message.__table__),
     ("fragments", Fragment.__table__),
@@ -193,7 +195,7 @@ class Writer:
             self._migrate_once()
             try:
                 self._insert(rows)
-            except DBAPIError as error:
+            except REFUSALS as error:
                 if _gone(error):
                     raise
                 self._insert_one_by_one(rows)
@@ -209,8 +211,8 @@ class Writer:
     def _insert(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         with self._database.engine.begin() as connection:
             for name, table in TABLES:
-                if rows[name]:
-                    connection.execute(_statement(connection, table), [_typed(row) for row in rows[name]])
+                for alike in _by_columns(rows[name]):
+                    connection.execute(_statement(connection, table), [_typed(row) for row in alike])
 
     def _insert_one_by_one(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         for name, table in TABLES:
@@ -218,12 +220,12 @@ class Writer:
                 try:
                     with self._database.engine.begin() as connection:
                         connection.execute(_statement(connection, table), _typed(row))
-                except DBAPIError as error:
+                except REFUSALS as error:
                     if _gone(error):
                         raise
                     self._set_aside(name, row, error)
 
-    def _set_aside(self, name: str, row: Mapping[str, Any], error: DBAPIError) -> None:
+    def _set_aside(self, name: str, row: Mapping[str, Any], error: Exception) -> None:
         self.refused += 1
         log.error("The database refused a row of %s, which was set aside: %s", name, _first_line(error))
         with (self._spool.folder / REFUSED).open("ab") as file:
@@ -251,8 +253,18 @@ def _typed(row: Mapping[str, Any]) -> dict[str, Any]:
     return typed
 
 
-def _gone(error: DBAPIError) -> bool:
+def _by_columns(rows: Sequence[Mapping[str, Any]]) -> Iterable[Sequence[Mapping[str, Any]]]:
+    """Return the rows in groups of the same columns: one statement takes no others."""
+    groups: dict[frozenset[str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(frozenset(row), []).append(row)
+    return groups.values()
+
+
+def _gone(error: Exception) -> bool:
     """Whether the database, rather than the row, is at fault."""
+    if not isinstance(error, DBAPIError):
+        return False
     return error.connection_invalidated or type(error).__name__ in {"OperationalError", "InterfaceError"}
 
 

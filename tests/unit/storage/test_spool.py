@@ -139,6 +139,26 @@ def test_a_row_that_the_database_refuses_does_not_stop_the_others(spool: Spool, 
     assert writer.refused == 2  # the message, and the fragment that refers to it
 
 
+def test_rows_of_different_columns_share_a_batch(spool: Spool, database: Database) -> None:
+    with_kind = {**usage("b"), "kind": "embedding", "deployment": "east"}
+    spool.finish("a", ended("a"))
+    spool.finish("b", {"message": None, "usages": [with_kind]})
+    writer = Writer(spool, database)
+    assert writer.flush()
+    writer.close()
+    assert ids(database)[1] == ["a:0 chat", "b:0 embedding"]
+
+
+def test_a_number_that_no_column_holds_is_set_aside(spool: Spool, database: Database) -> None:
+    for id, tokens in (("a", 3), ("b", 2**63), ("c", 4)):
+        spool.finish(id, {"message": None, "usages": [{**usage(id), "prompt_tokens": tokens}]})
+    writer = Writer(spool, database)
+    assert writer.flush()
+    assert (writer.problem, writer.refused) == (None, 1)
+    writer.close()
+    assert ids(database)[1] == ["a:0 chat", "c:0 chat"]
+
+
 def test_rows_wait_while_the_database_is_gone(spool: Spool, tmp_path: Path) -> None:
     file = tmp_path / "yard.db"
     file.write_bytes(b"no database at all" * 100)
