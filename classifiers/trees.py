@@ -45,7 +45,7 @@ def booster_library() -> str:
 def fit_regression(x: FloatArray, y: FloatArray, params: TreeParams, *, seed: int) -> Trees:
     """Fit one output by least squares."""
     if booster_library().startswith("lightgbm"):
-        return _from_lightgbm(_lightgbm(x, y, params, seed, objective="regression"), np.zeros(1))
+        return _fit_lightgbm(x, [y], params, seed, objective="regression")[0]
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     return _from_hist(_fit_hist(HistGradientBoostingRegressor(**_hist_params(params, seed)), x, y))
@@ -59,19 +59,23 @@ def fit_classes(x: FloatArray, labels: npt.NDArray[np.int64], classes: int, para
     if len(present) == 1:
         return _combine([], base)
     # One regression of log-odds a class (one-versus-rest): the softmax objective needs as many trees and takes the same time.
-    parts = [_fit_binary(x, (compact == c).astype(np.float64), params, seed) for c in range(len(present))]
+    parts = _fit_binaries(x, [(compact == c).astype(np.float64) for c in range(len(present))], params, seed)
     return _combine(list(zip(parts, present.tolist(), strict=True)), base)
 
 
-def _fit_binary(x: FloatArray, y: FloatArray, params: TreeParams, seed: int) -> Trees:
+def _fit_binaries(x: FloatArray, targets: Sequence[FloatArray], params: TreeParams, seed: int) -> list[Trees]:
     if booster_library().startswith("lightgbm"):
-        return _from_lightgbm(_lightgbm(x, y, params, seed, objective="binary"), np.zeros(1))
+        return _fit_lightgbm(x, targets, params, seed, objective="binary")
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return _from_hist(_fit_hist(HistGradientBoostingClassifier(**_hist_params(params, seed)), x, y))
+    models = (HistGradientBoostingClassifier(**_hist_params(params, seed)) for _ in targets)
+    return [_from_hist(_fit_hist(model, x, y)) for model, y in zip(models, targets, strict=True)]
 
 
-def _lightgbm(x: FloatArray, y: FloatArray, params: TreeParams, seed: int, *, objective: str) -> Any:
+def _fit_lightgbm(
+    x: FloatArray, targets: Sequence[FloatArray], params: TreeParams, seed: int, *, objective: str
+) -> list[Trees]:
+    """Fit an ensemble a target; what they share, the features sorted into bins, is prepared once."""
     import lightgbm
 
     settings = {
@@ -90,7 +94,11 @@ def _lightgbm(x: FloatArray, y: FloatArray, params: TreeParams, seed: int, *, ob
         "num_threads": threads_for(x.size),
         "verbosity": -1,
     }
-    return lightgbm.train(settings, lightgbm.Dataset(x, y), num_boost_round=params.rounds)
+    table, grown = lightgbm.Dataset(x, targets[0], free_raw_data=False), list[Trees]()
+    for y in targets:
+        booster = lightgbm.train(settings, table.set_label(y), num_boost_round=params.rounds)
+        grown.append(_from_lightgbm(booster, np.zeros(1)))
+    return grown
 
 
 def _fit_hist(model: Any, x: FloatArray, y: FloatArray) -> Any:

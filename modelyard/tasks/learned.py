@@ -19,6 +19,7 @@ import numpy.typing as npt
 from modelyard.catalog import estimate_tokens
 from modelyard.embedding import Lsa, SparseVector
 from modelyard.embedding.minilm import load_minilm
+from modelyard.embedding.tokens import clip
 from modelyard.errors import CorruptModel
 from modelyard.predictors import Artifact, Linear, State, Trees, join, part, softmax
 from modelyard.settings import Settings
@@ -34,12 +35,14 @@ FloatArray = npt.NDArray[np.float64]
 KIND = "classifier"
 
 
-@lru_cache(maxsize=64)
 def dense_features(text: str) -> FloatArray:
-    """Return structure, keyword scores and the rules' complexity scores, shape (D,); do not write into it, it is shared.
+    """Return structure, keyword scores and the rules' complexity scores, shape (D,); do not write into it, it is shared."""
+    return _dense_features(clip(text))
 
-    Classifier and router ask about the same text within one request: the last few answers are remembered.
-    """
+
+# Classifier and router ask about the same text within one request, and learning asks about every text of a table again and again.
+@lru_cache(maxsize=8_192)
+def _dense_features(text: str) -> FloatArray:
     shape = describe(text)
     return np.array([*shape, *keyword_scores(text), *complexity_scores(shape)])
 
