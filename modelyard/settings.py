@@ -48,7 +48,9 @@ class Settings(BaseSettings):
         probe_s: How often deployments are probed; 0 never probes.
         cache_mb: Most megabytes that all caches together hold.
         trace_share: Share of answers, 0..1, whose trace goes to MLflow.
-        retention_days: How long messages are kept; 0 keeps them.
+        retention_days: Days that rows are kept, by table, as JSON: `{"message": 90, "model_usage": 400}`; others are kept for good.
+        alert_rules: A TOML file with the lines that alerts watch; the shipped ones without it.
+        follow_registry: Whether a champion that was moved in the registry itself serves, too: `auto` where `mlflow_uri` is set.
     """
 
     model_config = SettingsConfigDict(env_prefix="MODELYARD_", frozen=True, extra="ignore")
@@ -69,7 +71,9 @@ class Settings(BaseSettings):
     probe_s: float = Field(default=30.0, ge=0)
     cache_mb: float = Field(default=256.0, ge=0)
     trace_share: float = Field(default=0.0, ge=0, le=1)
-    retention_days: int = Field(default=0, ge=0)
+    retention_days: dict[str, float] = Field(default_factory=dict[str, float])
+    alert_rules: Path | None = None
+    follow_registry: Literal["auto", "on", "off"] = "auto"
 
     @property
     def database(self) -> str:

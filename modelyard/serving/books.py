@@ -243,7 +243,9 @@ class Entry:
         }
 
 
-def embedding_row(id: str, caller: Caller, model: str, deployment: str, usage: Usage, ms: float) -> dict[str, Any]:
+def embedding_row(
+    id: str, caller: Caller, model: str, deployment: str | None, usage: Usage, ms: float
+) -> dict[str, Any]:
     """Return the usage row of an embeddings request."""
     return {
         "id": id,
@@ -263,7 +265,7 @@ def embedding_row(id: str, caller: Caller, model: str, deployment: str, usage: U
         "latency_ms": ms,
         "attempts": 1,
         "fallback": False,
-        "cache_hit": False,
+        "cache_hit": deployment is None,
     }
 
 

@@ -9,6 +9,7 @@ import pydantic
 
 from modelyard.catalog import BaseModel, Catalog
 from modelyard.control.caches import Caches
+from modelyard.control.embedding_cache import RememberedInputs
 from modelyard.errors import UnknownModel, UpstreamError
 from modelyard.routing.router import ModelRouter, Target
 from modelyard.serving.wire import bad_request, parse_json
@@ -81,9 +82,15 @@ class Embedders:
         self._targets: dict[str, Target] = {}
 
     async def embed(
-        self, catalog: Catalog, name: str, body: dict[str, Any]
-    ) -> tuple[dict[str, Any], BaseModel, str, Usage]:
-        """Return the response, the base model, the deployment, and what was used.
+        self, catalog: Catalog, name: str, body: dict[str, Any], *, owner: str | None = None
+    ) -> tuple[dict[str, Any], BaseModel, str | None, Usage]:
+        """Return the response, the base model, the deployment that was asked (None where all was remembered), and what is charged.
+
+        Args:
+            catalog: As it is now.
+            name: What was asked for.
+            body: The request.
+            owner: The API key's id: what is remembered for one key is not told to another.
 
         Raises:
             UnknownModel: No model of that name embeds.
@@ -92,8 +99,20 @@ class Embedders:
         """
         model = catalog.models.get(name)
         if model is None or not (model.embeddings and model.available):
-            known = ", ".join(sorted(n for n, m in catalog.models.items() if m.embeddings and m.available)) or "none"
+            known = ", ".join(sorted(catalog.embedders)) or "none"
             raise UnknownModel(f"No model called {name!r} embeds; those that do are {known}.")
+        inputs = RememberedInputs.look_up(self._caches.embeddings, name, body, owner=owner)
+        response, deployment = None, None
+        if inputs.missing is not None:
+            response, deployment = await self._ask(catalog, model, inputs.missing)
+        whole = inputs.answer(self._caches.embeddings, response)
+        used = (response or {}).get("usage") or {}
+        tokens = int(used.get("prompt_tokens") or used.get("total_tokens") or 0)
+        cost = model.price.cost(tokens, 0) if response else 0.0
+        return {**whole, "model": name}, model, deployment, Usage(tokens, 0, cost, bool(response) and not used)
+
+    async def _ask(self, catalog: Catalog, model: BaseModel, body: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """Return the response of the first deployment that gives one, and its name."""
         router = self._router_of(catalog)
         failed: set[str] = set()
         error: UpstreamError | None = None
@@ -101,21 +120,17 @@ class Embedders:
             target = router.pick(model, failed)
             if target is None or target.endpoint is None:
                 break
-            self._targets[target.deployment.name] = target
+            place = target.deployment.name
+            self._targets[place] = target
             try:
-                found = await self._batcher.submit(target.deployment.name, body)
+                return await self._batcher.submit(place, body), place
             except UpstreamError as failure:
-                error = failure
                 if failure.kind in {"rejected", "context_length", "content_policy"}:
                     raise
-                failed.add(target.deployment.name)
-                continue
-            used = found.get("usage") or {}
-            tokens = int(used.get("prompt_tokens") or used.get("total_tokens") or 0)
-            usage = Usage(tokens, 0, model.price.cost(tokens, 0), estimated=not used)
-            return {**found, "model": name}, model, target.deployment.name, usage
+                error = failure
+                failed.add(place)
         raise error or UpstreamError(
-            f"No deployment of {name!r} can be called now.",
+            f"No deployment of {model.name!r} can be called now.",
             kind="unavailable",
             retryable=True,
             retry_after_s=router.retry_after_s([model]),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast, get_args
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
@@ -21,19 +21,22 @@ from modelyard.control.keys import KeyRing
 from modelyard.control.limits import Limits, LocalLimits
 from modelyard.control.periodic import Periodic
 from modelyard.control.quotas import Quotas
-from modelyard.errors import InvalidSetting, ModelyardError
+from modelyard.errors import InvalidSetting, ModelyardError, RegistryError
 from modelyard.serving.admin.context import AdminContext
 from modelyard.serving.embeddings import Embedders
 from modelyard.serving.metrics import Metrics, cache_metrics, deployment_metrics
 from modelyard.serving.served import Served
 from modelyard.settings import Settings
 from modelyard.storage import Database
+from modelyard.storage.retention import Kept, delete_expired
 from modelyard.storage.spool import Spool
 from modelyard.storage.writer import Writer
 
 FLAGS_S = 5.0
 ALERTS_S = 60.0
 SPENDING_S = 5.0
+RETENTION_S = 3600.0
+FOLLOW_S = 10.0
 DRAIN_S = 5.0  # how long the start waits for what an earlier process left in the spool, which budgets count from
 
 log = logging.getLogger("modelyard.serving")
@@ -156,14 +159,20 @@ def open_parts(settings: Settings) -> ServerParts:
     writer = Writer(spool, database)
     keyring, quotas = KeyRing(database), Quotas(database)
     limits = _limits(settings, quotas, database)
-    alerts = AlertWatch(database, AlertRules())
+    alerts = AlertWatch(database, AlertRules.read(settings.alert_rules) if settings.alert_rules else AlertRules())
     jobs = [
         Periodic("flags", flags.refresh, FLAGS_S),
         Periodic("alerts", alerts.evaluate, ALERTS_S),
         Periodic("spending", limits.save_spending, SPENDING_S),
+        Periodic("keys", keyring.save_last_used, ALERTS_S),
     ]
+    if settings.retention_days:
+        days = retention(settings.retention_days)
+        jobs.append(Periodic("retention", lambda: delete_expired(database, days), RETENTION_S))
     if settings.registry_poll_s:
         jobs.append(Periodic("changes", served.refresh, settings.registry_poll_s))
+        if settings.follow_registry == "on" or (settings.follow_registry == "auto" and settings.mlflow_uri):
+            jobs.append(Periodic("registry", _following(settings), max(settings.registry_poll_s, FOLLOW_S)))
 
     def facts() -> Iterator[Metric]:
         yield from deployment_metrics(served.states)
@@ -193,10 +202,40 @@ def open_parts(settings: Settings) -> ServerParts:
     )
 
 
+def retention(days: Mapping[str, float]) -> dict[Kept, float]:
+    """Return the retention periods of the settings.
+
+    Raises:
+        InvalidSetting: A table keeps no periods, or its days are not positive.
+    """
+    for table, kept in days.items():
+        if table not in get_args(Kept) or not kept > 0:
+            raise InvalidSetting(
+                f"MODELYARD_RETENTION_DAYS must give days above 0 to some of {', '.join(get_args(Kept))}, "
+                f"but got {kept!r} for {table!r}."
+            )
+    return {cast("Kept", table): kept for table, kept in days.items()}
+
+
+def _following(settings: Settings) -> Callable[[], None]:
+    from modelyard.registry.follow import Follower
+
+    follower = Follower(settings)
+
+    def look() -> None:
+        problems = [found.problem for found in follower.look() if found.problem]
+        if problems:
+            raise RegistryError(" ".join(problems))
+
+    return look
+
+
 def _limits(settings: Settings, quotas: Quotas, database: Database) -> Limits:
     if settings.redis_url is None:
         return LocalLimits(quotas, database)
-    raise InvalidSetting("MODELYARD_REDIS_URL is set, but this release counts limits in each process.")
+    from modelyard.control.redis_limits import RedisLimits
+
+    return RedisLimits(quotas, database, settings.redis_url, without=settings.without_redis)
 
 
 def _migration_problem(database: Database) -> str | None:
