@@ -20,6 +20,7 @@ from modelyard import __version__
 from modelyard.control.keys import ANONYMOUS, Principal, Scope, bearer
 from modelyard.errors import Forbidden, LimitExceeded, ModelyardError, UnknownModel
 from modelyard.serving.admin.app import create_admin, create_analytics
+from modelyard.serving.admission import admit
 from modelyard.serving.books import Caller, embedding_row
 from modelyard.serving.chat import ChatJob, Desk
 from modelyard.serving.embeddings import parse_embeddings_request
@@ -28,7 +29,7 @@ from modelyard.serving.parts import ServerParts
 from modelyard.serving.problems import JsonResponse, on_bug, on_http_error, on_modelyard_error
 from modelyard.serving.wire import BadRequest, model_body, models_body, parse_chat_request
 from modelyard.storage import record_feedback
-from modelyard.types import estimate_tokens, new_id
+from modelyard.types import Usage, estimate_tokens, new_id
 
 LONGEST_BODY: Final = 8 << 20  # bytes; images come inside
 FLUSH_S: Final = 2.0  # how long feedback waits for its answer to reach the database
@@ -95,15 +96,17 @@ class _Server:
             _require(principal, asked.model)
             tokens = round(estimate_tokens(asked.chars))
             known = catalog.models.get(asked.model)
-            permit = await parts.limits.admit(
-                principal, asked.model, tokens, known.price.cost(tokens, 0) if known else 0.0
-            )
+            most = Usage(tokens, 0, known.price.cost(tokens, 0) if known else 0.0)
+            permit = await admit(parts.limits, principal, asked.model, most)
             spent, started = (0, 0.0), time.perf_counter()
             try:
-                found, model, deployment, usage = await parts.embedders.embed(catalog, asked.model, body)
+                found, model, deployment, usage = await parts.embedders.embed(
+                    catalog, asked.model, body, owner=principal.key_id
+                )
                 spent = (usage.prompt_tokens, usage.cost_usd)
             finally:
-                await parts.limits.settle(permit, *spent)
+                if permit is not None:
+                    await parts.limits.settle(permit, *spent)
             id = new_id("emb")
             ms = (time.perf_counter() - started) * 1000
             row = embedding_row(id, _caller(principal, asked.user, request), model.name, deployment, usage, ms)

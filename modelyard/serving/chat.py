@@ -18,6 +18,7 @@ from modelyard.control.keys import Principal
 from modelyard.control.limits import Limits, Permit
 from modelyard.errors import ModelyardError
 from modelyard.generation import Trail
+from modelyard.serving.admission import admit
 from modelyard.serving.books import Caller, Entry, Sink
 from modelyard.serving.metrics import Metrics
 from modelyard.serving.problems import BUG, JsonResponse, described
@@ -84,9 +85,7 @@ class ChatJob:
         if cached := self._cached():
             return cached
         reserved = bound(self._model, self._asked)
-        self._permit = await self._desk.limits.admit(
-            self._principal, self._asked.model, reserved.total_tokens, reserved.cost_usd
-        )
+        self._permit = await admit(self._desk.limits, self._principal, self._asked.model, reserved)
         try:
             self._plan = self._model.plan(self._message, owner=self._caller.owner)
             self._entry.begin(self._plan, reserved)

@@ -22,9 +22,12 @@ from modelyard.errors import (
     UpstreamError,
 )
 from modelyard.serving.wire import BadRequest, error_body, json_bytes
+from modelyard.storage import StorageError
 
 log = logging.getLogger("modelyard.serving")
 
+GONE: Final = error_body("The server cannot use its database now.", "server_error", code="database_unavailable")
+GONE_S: Final = 5.0  # when to come back
 BUG: Final = error_body("The server made a mistake; its log says more.", "server_error")
 
 
@@ -69,6 +72,8 @@ def described(error: Exception) -> tuple[int, dict[str, Any]]:
         status, kind, code = _LIMITS[error.kind]
     elif isinstance(error, UpstreamError):
         status, kind, code = _FAULTS.get(error.kind, (502, "upstream_error", f"upstream_{error.kind}"))
+    elif isinstance(error, StorageError):  # what it says names places, which are no caller's business
+        return 503, GONE
     else:
         _, status, kind, code = next(answer for answer in _ANSWERS if isinstance(error, answer[0]))
     param = error.param if isinstance(error, BadRequest) else "model" if isinstance(error, UnknownModel) else None
@@ -79,7 +84,8 @@ def headers_of(error: Exception) -> dict[str, str]:
     """Return `Retry-After` where coming back makes sense, and `WWW-Authenticate` where a key is missing."""
     if isinstance(error, Unauthenticated):
         return {"www-authenticate": "Bearer"}
-    after_s = error.retry_after_s if isinstance(error, LimitExceeded | UpstreamError) else None
+    after_s = GONE_S if isinstance(error, StorageError) else None
+    after_s = error.retry_after_s if isinstance(error, LimitExceeded | UpstreamError) else after_s
     return {} if after_s is None else {"retry-after": str(max(1, ceil(after_s)))}
 
 

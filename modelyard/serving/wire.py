@@ -42,6 +42,14 @@ class ChatMessage(_Wire):
                 raise ValueError("a content part of type 'text' needs a string 'text'")
         return content
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is something to answer: what a user says or shows, or a tool's result."""
+        if self.role != "user":
+            return self.role in {"tool", "function"}
+        shown = isinstance(self.content, list) and any(part["type"] != "text" for part in self.content)
+        return shown or bool(_text_of(self.content).strip())
+
     def turn(self, raw: Mapping[str, Any]) -> Turn:
         """Return the message as a turn; `raw` is what came, kept where it holds more than a role and text."""
         content = self.content
@@ -129,7 +137,7 @@ class Asked:
         self.explain = request.modelyard is not None and request.modelyard.explain
         self.user = request.user
         turns = tuple(m.turn(raw) for m, raw in zip(request.messages, body["messages"], strict=True))
-        if not any(turn.role in {"user", "tool"} and (turn.text.strip() or turn.wire) for turn in turns):
+        if not any(message.asks for message in request.messages):
             raise BadRequest("messages: must hold a user message with text.", "messages")
         self.message = Message(
             turns,

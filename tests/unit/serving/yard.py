@@ -1,0 +1,239 @@
+"""A small yard for the serving tests: the real server over a catalogue whose base models stand behind a stub upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from modelyard.settings import Settings
+
+WORDS = ("Use ", "flexbox ", "☂.")
+TEXT = "".join(WORDS)
+MODELS = """
+[models.far]
+kind = "openai"
+base_url = "{url}/v1"
+input = 1
+output = 2
+context_window = 100000
+max_output_tokens = 1000
+capabilities = ["tools", "json", "images"]
+
+[models.near]
+kind = "openai"
+base_url = "{url}/v1"
+input = 0.5
+output = 1
+context_window = 4000
+capabilities = []
+
+[models.vectors]
+kind = "openai"
+base_url = "{url}/v1"
+input = 0.1
+output = 0
+embeddings = true
+
+[composites.team]
+description = "One model behind an endpoint."
+candidates = ["far"]
+fallback = "far"
+
+[composites.pair]
+description = "Two models behind an endpoint."
+candidates = ["far"]
+fallback = "far"
+fallbacks = ["near"]
+"""
+
+
+@dataclass
+class Script:
+    """How the upstream answers for one model.
+
+    Attributes:
+        words: The answer, piece by piece.
+        deltas: Further deltas of a stream, as they are, and `fields`: those of a whole answer's message.
+        finish_reason, usage: How it ends.
+        status: Refuses with this one instead, and `error` in its body.
+        cut: Breaks the connection after the words.
+        endless: Repeats the words until the caller leaves.
+        gate: Waited for after the first word.
+        pause_s: Between two words, and before a whole answer.
+    """
+
+    words: tuple[str, ...] = WORDS
+    deltas: tuple[dict[str, Any], ...] = ()
+    fields: dict[str, Any] = field(default_factory=dict[str, Any])
+    finish_reason: str = "stop"
+    usage: tuple[int, int] = (10, 4)
+    status: int | None = None
+    error: dict[str, Any] = field(default_factory=lambda: {"message": "no"})
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    cut: bool = False
+    endless: bool = False
+    gate: threading.Event | None = None
+    pause_s: float = 0.0
+
+
+@dataclass
+class StubUpstream:
+    """Speaks the OpenAI wire over TCP, in a thread of its own; keeps every body as it came."""
+
+    url: str = ""
+    scripts: dict[str, Script] = field(default_factory=dict[str, Script])
+    raw: list[bytes] = field(default_factory=list[bytes])
+    headers: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
+    left: threading.Event = field(default_factory=threading.Event)
+    open: int = 0
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        return [orjson.loads(raw) for raw in self.raw]
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        body = await self._read(request)
+        script = self.scripts.get(body["model"], Script())
+        if script.status is not None:
+            return web.json_response({"error": script.error}, status=script.status, headers=script.headers)
+        self.open += 1
+        try:
+            return await (self._streamed(request, script) if body.get("stream") else self._whole(request, script))
+        finally:
+            self.open -= 1
+
+    async def embed(self, request: web.Request) -> web.StreamResponse:
+        body = await self._read(request)
+        script = self.scripts.get(body["model"], Script())
+        if script.status is not None:
+            return web.json_response({"error": script.error}, status=script.status, headers=script.headers)
+        given = body["input"]
+        texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
+        data = [
+            {"object": "embedding", "index": index, "embedding": [float(len(text)), 1.0]}
+            for index, text in enumerate(texts)
+        ]
+        usage = {"prompt_tokens": 3 * len(texts), "total_tokens": 3 * len(texts)}
+        return web.json_response({"object": "list", "data": data, "model": body["model"], "usage": usage})
+
+    async def models(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response({"object": "list", "data": []})
+
+    async def _read(self, request: web.Request) -> dict[str, Any]:
+        raw = await request.read()
+        self.raw.append(raw)
+        self.headers.append(dict(request.headers))
+        return orjson.loads(raw)
+
+    async def _whole(self, request: web.Request, script: Script) -> web.StreamResponse:
+        await asyncio.sleep(script.pause_s)
+        if script.gate is not None:
+            await asyncio.to_thread(script.gate.wait, 30)
+        if script.cut:
+            response = web.StreamResponse(headers={"Content-Length": "1000", "Content-Type": "application/json"})
+            await response.prepare(request)
+            _abort(request)
+            return response
+        message = {"role": "assistant", "content": "".join(script.words) or None, **script.fields}
+        choice = {"index": 0, "message": message, "finish_reason": script.finish_reason}
+        return web.json_response({"object": "chat.completion", "choices": [choice], "usage": _usage(script)})
+
+    async def _streamed(self, request: web.Request, script: Script) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            for number, word in enumerate(script.words):
+                await response.write(_chunk({"content": word}))
+                if number == 0 and script.gate is not None:
+                    await asyncio.to_thread(script.gate.wait, 30)
+                await asyncio.sleep(script.pause_s)
+            while script.endless:
+                await response.write(_chunk({"content": script.words[-1]}))
+                await asyncio.sleep(0.005)
+        except (ConnectionError, asyncio.CancelledError):
+            self.left.set()
+            raise
+        for delta in script.deltas:
+            await response.write(_chunk(delta))
+        if script.cut:
+            await asyncio.sleep(0.05)  # what was sent must arrive before the reset
+            _abort(request)
+            return response
+        await response.write(_chunk({}, script.finish_reason))
+        await response.write(_event({"choices": [], "usage": _usage(script)}) + b"data: [DONE]\n\n")
+        return response
+
+
+def _usage(script: Script) -> dict[str, int]:
+    return dict(
+        zip(("prompt_tokens", "completion_tokens", "total_tokens"), (*script.usage, sum(script.usage)), strict=True)
+    )
+
+
+def _chunk(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    return _event({"object": "chat.completion.chunk", "choices": [choice]})
+
+
+def _event(data: Any) -> bytes:
+    return f"data: {json.dumps(data)}\n\n".encode()
+
+
+def _abort(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
+
+
+@contextmanager
+def stub_upstream() -> Generator[StubUpstream]:
+    """Serve a stub on a free port."""
+    stub, loop, up = StubUpstream(), asyncio.new_event_loop(), threading.Event()
+
+    async def serve() -> web.AppRunner:
+        app = web.Application(client_max_size=64 << 20)
+        app.router.add_post("/v1/chat/completions", stub.chat)
+        app.router.add_post("/v1/embeddings", stub.embed)
+        app.router.add_get("/v1/models", stub.models)
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        stub.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        return runner
+
+    def run() -> None:
+        runner = loop.run_until_complete(serve())
+        up.set()
+        loop.run_forever()
+        loop.run_until_complete(runner.cleanup())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+    thread = threading.Thread(target=run, name="stub-upstream")
+    thread.start()
+    try:
+        assert up.wait(30), "the stub did not come up"
+        yield stub
+    finally:
+        for script in stub.scripts.values():
+            if script.gate is not None:
+                script.gate.set()
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
+
+
+def furnish(settings: Settings, upstream: StubUpstream, folder: Path, extra: str = "", **changes: Any) -> Settings:
+    """Return settings whose catalogue stands behind the stub, and which look for nothing in the background."""
+    catalogue = folder / "catalogue.toml"
+    catalogue.write_text(MODELS.format(url=upstream.url) + extra, "utf-8")
+    quiet = {"catalog": catalogue, "registry_poll_s": 0.0, "probe_s": 0.0}
+    return settings.model_copy(update={**quiet, **changes})
