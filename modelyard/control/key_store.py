@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Select, or_, select, update
+from sqlalchemy import Select, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -122,7 +122,8 @@ def read_hash(database: Database, prefix: str) -> str | None:
         StorageError: The database failed.
     """
     with database.read() as session:
-        return session.scalar(select(ApiKey.hash).where(ApiKey.prefix == prefix))
+        # An aggregate gives one row either way: a prefix that exists takes no longer to read than one that does not.
+        return session.scalar(select(func.max(ApiKey.hash)).where(ApiKey.prefix == prefix))
 
 
 def read_key(database: Database, prefix: str) -> tuple[KeyFacts, str] | None:

@@ -16,9 +16,12 @@ Measure = Literal["requests", "tokens", "day", "month"]
 HELD_RETRY_S: Final = 1.0  # calls under way end about that often
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """One limit of one account: a count in 60 s, or billionths of a USD in a UTC day or month."""
+    """One limit of one account: a count in 60 s, or billionths of a USD in a UTC day or month.
+
+    It stays the same object as long as the account's quota does.
+    """
 
     account: Account
     measure: Measure
@@ -63,7 +66,7 @@ class Lines:
 
     Args:
         quotas: The quotas.
-        changed: Called with all lines whenever quotas were read anew.
+        changed: Called with all lines whenever a quota has changed.
     """
 
     def __init__(self, quotas: Quotas, changed: Callable[[frozenset[Line]], None]) -> None:
@@ -81,15 +84,22 @@ class Lines:
         if quotas is None:
             quotas = await self._quotas.current()
         if quotas is not self._seen:
-            self._seen = quotas
-            self._lines = {account: _lines(quota) for account, quota in quotas.items()}
-            self._changed(frozenset(line for lines in self._lines.values() for line in lines))
+            self._follow(quotas)
         found = self._lines.get(("model_type", model_type), ())
         if principal.project is not None:
             found = self._lines.get(("project", principal.project), ()) + found
         if principal.key_id is not None:
             found = self._lines.get(("key", principal.key_id), ()) + found
         return found
+
+    def _follow(self, quotas: Mapping[Account, Quota]) -> None:
+        before, self._seen = self._seen or {}, quotas
+        if quotas != before:
+            self._lines = {
+                account: self._lines[account] if before.get(account) == quota else _lines(quota)
+                for account, quota in quotas.items()
+            }
+            self._changed(frozenset(line for lines in self._lines.values() for line in lines))
 
 
 def refusal(principal: Principal, line: Line, wait: float, period_left_s: float) -> LimitExceeded:

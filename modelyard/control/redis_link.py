@@ -42,10 +42,13 @@ class RedisLink:
             from redis.asyncio import BlockingConnectionPool, Redis
             from redis.asyncio.retry import Retry
             from redis.backoff import NoBackoff
+            from redis.exceptions import ConnectionError as NotConnected
             from redis.exceptions import RedisError
+            from redis.exceptions import TimeoutError as TimedOut
         except ImportError:
             raise MissingExtra("Limits in Redis need the extra 'redis': pip install 'modelyard[redis]'.") from None
-        self._errors: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError)
+        self._gone: tuple[type[Exception], ...] = (NotConnected, TimedOut, OSError, TimeoutError)
+        self._errors = (RedisError, *self._gone)
         try:
             pool = BlockingConnectionPool.from_url(
                 url,
@@ -109,7 +112,8 @@ class RedisLink:
         await self._redis.aclose()
 
     def _failed(self, error: Exception) -> RedisGone:
-        self._rests_until = time.monotonic() + REST_S
+        # What Redis says no to may concern one call: others still try.
+        self._rests_until = time.monotonic() + REST_S if isinstance(error, self._gone) else -math.inf
         problem = f"Redis cannot be used for limits: {type(error).__name__}: {' '.join(str(error).split())}"
         if self._problem is None:
             log.error("%s", problem)

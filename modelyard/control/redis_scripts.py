@@ -25,10 +25,14 @@ local function whole(number)  -- tostring() would write 1e+15
   return string.format('%.0f', number)
 end
 
+local function less(text)  -- '-' .. '0' is no number to Redis
+  return whole(0 - tonumber(text))
+end
+
 local function lapse(budget, holds, now)
   for _, hold in ipairs(redis.call('ZRANGEBYSCORE', holds, '-inf', whole(now))) do
     local permit, amount = string.match(hold, '^(%d+):(%d+)$')
-    redis.call('HINCRBY', budget, 'reserved', '-' .. amount)
+    redis.call('HINCRBY', budget, 'reserved', less(amount))
     redis.call('HINCRBY', budget, 'spent', amount)
     redis.call('HSET', budget, 'lapsed:' .. permit, amount)
     redis.call('ZREM', holds, hold)
@@ -139,7 +143,7 @@ for i = 4, #ARGV, 4 do
       redis.call('HDEL', budget, 'lapsed:' .. permit)
       redis.call('HINCRBY', budget, 'spent', whole(tonumber(actual) - tonumber(lapsed)))
     elseif redis.call('ZREM', holds, permit .. ':' .. reserved) == 1 then
-      redis.call('HINCRBY', budget, 'reserved', '-' .. reserved)
+      redis.call('HINCRBY', budget, 'reserved', less(reserved))
       redis.call('HINCRBY', budget, 'spent', actual)
     elseif first and redis.call('EXISTS', budget) == 1 then
       redis.call('HINCRBY', budget, 'spent', actual)

@@ -72,17 +72,21 @@ def forget(prefix: str) -> None:
 async def local(database: Database, *, hold_s: float = 3_600.0) -> AsyncIterator[Bench]:
     clock, quotas = Clock(NOON), Quotas(database, ttl_s=1e9)
     limits = LocalLimits(quotas, database, clock=clock, monotonic=clock, hold_s=hold_s)
-    yield Bench(limits, quotas, database, clock)
-    await limits.close()
-    quotas.close()
+    try:
+        yield Bench(limits, quotas, database, clock)
+    finally:
+        await limits.close()
+        quotas.close()
 
 
 @asynccontextmanager
 async def shared(database: Database, *, hold_s: float = 3_600.0, prefix: str | None = None) -> AsyncIterator[Bench]:
     clock, quotas, used = Clock(NOON), Quotas(database, ttl_s=1e9), prefix or fresh_prefix()
     limits = RedisLimits(quotas, database, REDIS, prefix=used, clock=clock, redis_clock=clock, hold_s=hold_s)
-    yield Bench(limits, quotas, database, clock)
-    await limits.close()
-    quotas.close()
-    if prefix is None:
-        forget(used)
+    try:
+        yield Bench(limits, quotas, database, clock)
+    finally:
+        await limits.close()
+        quotas.close()
+        if prefix is None:
+            forget(used)

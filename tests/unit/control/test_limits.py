@@ -173,6 +173,19 @@ async def test_days_and_months_begin_anew_and_calls_count_where_they_began(bench
     await admitted(bench, cost_usd=1.0)
 
 
+async def test_calls_that_cost_nothing_pass_a_spent_budget(bench: Bench):
+    bench.allow(Quota("key", "key-1", usd_per_day=1.0, tokens_per_minute=100))
+    await bench.limits.settle(await admitted(bench, cost_usd=1.0), 1, 1.0)
+    for _ in range(3):
+        await bench.limits.settle(await admitted(bench, tokens=0, cost_usd=0.0), 0, 0.0)
+        await bench.limits.release(await admitted(bench, tokens=0, cost_usd=0.0))
+    assert bench.limits.problem is None
+    await admitted(bench, cost_usd=0.0)  # nobody settles it
+    bench.clock.now += 3_601
+    await admitted(bench, cost_usd=0.0)
+    assert bench.limits.problem is None
+
+
 async def test_a_call_that_cost_more_than_reserved_counts_in_full(bench: Bench):
     bench.allow(Quota("key", "key-1", usd_per_day=1.0))
     await bench.limits.settle(await admitted(bench, cost_usd=0.1), 1, 5.0)
