@@ -5,8 +5,8 @@ read again after `ttl_s`: a revocation works at once in the process that made it
 a key whose row was read within `stale_s` more stays good, and `problem` says so; a key that was never proven here is refused.
 
 Strangers cost little: what is no key at all is told by its looks, a wrong key seen before by the negative cache, any other by one row and
-32 bits of its hash, in a few threads with a bounded queue, in which proven keys never wait. All wrong keys get the same sentence in the
-same time, whether their prefix exists or not.
+32 bits of its hash, in two threads with a bounded queue and a bounded rate, where proven keys never wait. All wrong keys get the same
+sentence after the same work, whether their prefix exists or not.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from modelyard.storage.database import Database, StorageError
 NOT_VALID: Final = "The API key is not valid."
 CHECKERS: Final = 2  # threads that look at unproven keys: at most so many cores, and 19 MiB each
 WAITING: Final = 64  # unproven keys that are looked at or wait for it
+LOOKS_A_SECOND: Final = 500  # at unproven keys, 0.2 ms of CPU each; as many at once after a rest
 CHECK_S: Final = 10.0  # longest wait for that
 READ_S: Final = 2.0  # longest wait for the row of a proven key
 PROVEN: Final = 10_000
@@ -85,6 +86,7 @@ class KeyChecks:
         self._flights: dict[bytes, Future[_Verdict]] = {}
         self._lock = threading.Lock()
         self._generation = self._waiting = self._refused = self._shed = 0
+        self._looks, self._looked_at = float(LOOKS_A_SECOND), clock()
         self._used: dict[str, float] = {}
         self._problem: str | None = None
         self._checkers = ThreadPoolExecutor(CHECKERS, thread_name_prefix="modelyard-keys")
@@ -161,14 +163,7 @@ class KeyChecks:
         """Look at a key that was never proven; callers with the same one share the look."""
         flight = self._flights.get(digest)
         if flight is None:
-            with self._lock:
-                full = self._waiting >= WAITING
-                self._shed += full
-                self._waiting += not full
-            if full:
-                raise LimitExceeded(
-                    f"More than {WAITING} unknown API keys wait to be checked.", retry_after_s=1.0, kind="capacity"
-                )
+            self._enter()
             flight = self._take_off(self._checkers, digest, lambda: self._prove(digest, prefix, plaintext))
             flight.add_done_callback(self._leave)
         return await _landing(flight, CHECK_S)
@@ -195,6 +190,23 @@ class KeyChecks:
         self._flights[digest] = flight
         flight.add_done_callback(lambda _: self._flights.pop(digest, None))
         return flight
+
+    def _enter(self) -> None:
+        """Let an unproven key be looked at, in its turn.
+
+        Raises:
+            LimitExceeded: Too many are, or were lately.
+        """
+        now = self._clock()
+        with self._lock:
+            self._looks += max(now - self._looked_at, 0.0) * LOOKS_A_SECOND
+            self._looks, self._looked_at = min(self._looks, float(LOOKS_A_SECOND)), now
+            if self._waiting < WAITING and self._looks >= 1:
+                self._waiting += 1
+                self._looks -= 1
+                return
+            self._shed += 1
+        raise LimitExceeded("Too many unknown API keys are being checked.", retry_after_s=1.0, kind="capacity")
 
     def _leave(self, _: Future[Any]) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import Select, bindparam, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -22,6 +22,9 @@ from modelyard.storage.database import Database
 from modelyard.storage.tables import ApiKey, Project, ordered_id
 
 LONGEST_GRACE_S: Final = 90 * 86_400.0
+
+# What a stranger can make us do, made once. An aggregate gives one row either way: a prefix that exists takes no longer than another.
+_HASH: Final = select(func.max(ApiKey.hash)).where(ApiKey.prefix == bindparam("prefix"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +125,7 @@ def read_hash(database: Database, prefix: str) -> str | None:
         StorageError: The database failed.
     """
     with database.read() as session:
-        # An aggregate gives one row either way: a prefix that exists takes no longer to read than one that does not.
-        return session.scalar(select(func.max(ApiKey.hash)).where(ApiKey.prefix == prefix))
+        return session.connection().execute(_HASH, {"prefix": prefix}).scalar_one()
 
 
 def read_key(database: Database, prefix: str) -> tuple[KeyFacts, str] | None:

@@ -346,6 +346,19 @@ async def test_a_flood_of_wrong_keys_asks_argon2_nothing_and_spares_those_known(
     assert stats.refused + stats.shed == len(flood)
 
 
+async def test_a_slow_flood_is_bounded_in_its_rate(sqlite: Database, make: Make, looked: list[str], clock: Clock):
+    ring = make(sqlite)
+    made, key = ring.create("shop", "web", ["chat"])
+    for _ in range(key_checks.LOOKS_A_SECOND):
+        await refusal(ring, new_key())
+    with pytest.raises(LimitExceeded, match="Too many unknown API keys") as caught:
+        await ring.authenticate(key)
+    assert (caught.value.kind, caught.value.retry_after_s) == ("capacity", 1.0)
+    clock.now += 1
+    assert await ring.authenticate(key) == made
+    assert looked == [key]
+
+
 async def test_caches_do_not_grow_without_bound(sqlite: Database, make: Make, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(key_checks, "WRONG", 10)
     monkeypatch.setattr(key_checks, "PROVEN", 2)
