@@ -21,8 +21,9 @@ from modelyard.control.keys import ANONYMOUS, Principal, Scope, bearer
 from modelyard.errors import Forbidden, LimitExceeded, ModelyardError, UnknownModel
 from modelyard.serving.admin.app import create_admin, create_analytics
 from modelyard.serving.admission import admit
+from modelyard.serving.attendance import Attendance
 from modelyard.serving.books import Caller, embedding_row
-from modelyard.serving.chat import ChatJob, Desk
+from modelyard.serving.chat import ChatJob, Desk, StreamedResponse
 from modelyard.serving.embeddings import parse_embeddings_request
 from modelyard.serving.feedback import parse_feedback
 from modelyard.serving.parts import ServerParts
@@ -32,6 +33,7 @@ from modelyard.storage import record_feedback
 from modelyard.types import Usage, estimate_tokens, new_id
 
 LONGEST_BODY: Final = 8 << 20  # bytes; images come inside
+LEFT: Final = 499  # what nginx logs for a caller who left before the answer began; nobody reads it
 FLUSH_S: Final = 2.0  # how long feedback waits for its answer to reach the database
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,80}")
 log = logging.getLogger("modelyard.serving")
@@ -74,6 +76,7 @@ class _Server:
 
     async def chat(self, request: Request) -> Response:
         self._enter()
+        streaming = False
         try:
             principal = await self._who(request, "chat")
             asked = parse_chat_request(await _body(request))
@@ -82,9 +85,16 @@ class _Server:
             model = served.ready(asked.model) or await asyncio.to_thread(served.get, asked.model)
             _require(principal, asked.model)
             caller = _caller(principal, asked.user, request)
-            return await ChatJob(self._desk, model, asked, principal, caller, served.revision).respond()
+            job = ChatJob(self._desk, model, asked, principal, caller, served.revision)
+            async with Attendance(request):
+                response = await job.respond()
+                if isinstance(response, StreamedResponse):
+                    streaming, response.after = True, self._leave
+                return response
+            return Response(status_code=LEFT)
         finally:
-            self._in_flight -= 1
+            if not streaming:
+                self._leave()
 
     async def embeddings(self, request: Request) -> Response:
         self._enter()
@@ -113,7 +123,7 @@ class _Server:
             parts.spool.finish(id, {"message": None, "usages": [row]})
             return JsonResponse(found, headers={"x-modelyard-model": model.name})
         finally:
-            self._in_flight -= 1
+            self._leave()
 
     async def feedback(self, request: Request) -> Response:
         principal = await self._who(request, "feedback")
@@ -183,6 +193,9 @@ class _Server:
                 kind="capacity",
             )
         self._in_flight += 1
+
+    def _leave(self) -> None:
+        self._in_flight -= 1
 
 
 def _require(principal: Principal, model: str) -> None:

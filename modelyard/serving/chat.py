@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +105,7 @@ class ChatJob:
         first = await anext(pieces)  # a failure before the first piece is still a status, not a broken stream
         self._entry.first_token_ms = self._entry.ms
         headers = self._headers(plan, self._trail.calling or plan.route.model)
-        return _Stream(self, pieces, self._events(plan, first, pieces), headers)
+        return StreamedResponse(self, pieces, self._events(plan, first, pieces), headers)
 
     async def _events(
         self, plan: Plan, first: Delta | Answer, rest: AsyncGenerator[Delta | Answer]
@@ -203,8 +203,8 @@ class ChatJob:
         return headers
 
 
-class _Stream(StreamingResponse):
-    """A stream that tells its job when it is over, whole or not."""
+class StreamedResponse(StreamingResponse):
+    """A stream that tells its job when it is over, whole or not, and calls `after` then."""
 
     def __init__(
         self,
@@ -215,13 +215,18 @@ class _Stream(StreamingResponse):
     ) -> None:
         super().__init__(events, media_type="text/event-stream", headers=headers)
         self._job, self._pieces = job, pieces
+        self.after: Callable[[], None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._job.leave(self._pieces)
+            try:
+                await self._job.leave(self._pieces)
+            finally:
+                if self.after is not None:
+                    self.after()
 
 
 def bound(model: CompositeModel, asked: Asked) -> Usage:

@@ -8,20 +8,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
-from sqlalchemy import select
 
 from modelyard.retrieval import Index, parse_document, publish
-from modelyard.serving.app import create_app
-from modelyard.serving.served import Served
 from modelyard.settings import Settings
-from modelyard.storage import Database, Message, ModelUsage
-from tests.integration.live_server import live_server
-from tests.unit.serving.yard import Scripted, Yard
+from modelyard.storage import Message, ModelUsage
+from tests.integration.running import EXPLAIN, Running, running
+from tests.unit.serving.yard import TEXT, stub_upstream
 
-ASK = [{"role": "user", "content": "How do I centre a box with flexbox?"}]
+ASK: Any = [{"role": "user", "content": "How do I centre a box with flexbox?"}]
 DOCUMENTS = {
     "flexbox": "# Flexbox\n\nUse flexbox with align-items and justify-content to centre a box.\n\nIt lays out one axis.",
     "grid": "# Grid\n\nUse grid for rows and columns.\n\nA grid lays out two axes at once.",
@@ -30,8 +28,9 @@ UPSTREAM = """
 [models.far]
 kind = "openai"
 base_url = "{url}/v1"
-upstream_model = "auto"
+upstream_model = "distant"
 input = 1000000
+output = 0
 
 [composites.far-away]
 description = "One model behind an endpoint."
@@ -47,8 +46,14 @@ def furnished(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def client(furnished: Settings) -> Iterator[openai.OpenAI]:
-    with live_server(create_app(furnished, Served(furnished))) as url, talk(url) as client:
+def server(furnished: Settings) -> Iterator[Running]:
+    with running(furnished.model_copy(update={"probe_s": 0.0})) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[openai.OpenAI]:
+    with server.openai() as client:
         yield client
 
 
@@ -56,32 +61,34 @@ def talk(url: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
 
 
-def test_auto_answers_from_the_knowledge_base_and_says_that_no_champion_serves(client: openai.OpenAI) -> None:
-    answer = client.chat.completions.create(model="auto", messages=ASK)
-    about = answer.modelyard["model_metadata"]
+def explained(answer: Any) -> Any:
+    return answer.model_extra["modelyard"]
+
+
+def test_auto_answers_from_the_knowledge_base_and_says_that_no_champion_serves(
+    server: Running, client: openai.OpenAI
+) -> None:
+    answer = client.chat.completions.create(model="auto", messages=ASK, extra_body=EXPLAIN)
+    about = explained(answer)["model_metadata"]
     assert "flexbox" in (answer.choices[0].message.content or "").lower()
     assert "No router is registered: the static policy chose the model." in about["notices"]
     assert (about["route"]["policy"], about["task"]["classifier"][:5]) == ("static", "rules")
-    assert answer.modelyard["rag_sources"][0]["document"] == "flexbox"
-    assert answer.modelyard["stored"] is True
+    assert explained(answer)["rag_sources"][0]["document"] == "flexbox"
+    assert [row.id for row in server.rows(Message)] == [answer.id]
 
 
 @pytest.mark.parametrize("model", ["auto", "v0-1.5-md", "v0-1.5-lg", "local-sm", "local-md"])
-def test_streamed_pieces_are_the_stored_answer(client: openai.OpenAI, furnished: Settings, model: str) -> None:
-    *pieces, closing = client.chat.completions.create(model=model, messages=ASK, stream=True)
-    database = Database(furnished.database)
-    with database.read() as session:
-        row = session.scalars(select(Message)).one()
-        usage = session.scalars(select(ModelUsage)).one()
-        assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == row.answer
-        assert (closing.id, row.composite, row.model) == (row.id, model, usage.model)
-    database.close()
+def test_streamed_pieces_are_the_stored_answer(server: Running, client: openai.OpenAI, model: str) -> None:
+    *pieces, closing = client.chat.completions.create(model=model, messages=ASK, stream=True, extra_body=EXPLAIN)
+    [row], [usage] = server.rows(Message), server.rows(ModelUsage)
+    assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == row.answer
+    assert (closing.id, row.composite, row.model) == (row.id, model, usage.model)
     if model.startswith("local-"):
-        assert closing.modelyard["model_metadata"]["route"]["model"] == model
+        assert explained(closing)["model_metadata"]["route"]["model"] == model
 
 
 def test_composites_and_base_models_are_listed(client: openai.OpenAI) -> None:
-    listed = {model.id: model.kind for model in client.models.list()}
+    listed = {model.id: (model.model_extra or {})["kind"] for model in client.models.list()}
     assert listed["auto"] == listed["v0-1.5-lg"] == "composite"
     assert listed["local-sm"] == "base"
     assert not [name for name in listed if name.startswith("gpt-")]
@@ -97,24 +104,28 @@ def test_model_that_nothing_serves_is_not_found(client: openai.OpenAI, model: st
 def test_composite_over_an_endpoint_answers_with_the_endpoints_usage(
     furnished: Settings, tmp_path: Path, stream: bool
 ) -> None:
-    upstream = Yard(Scripted("auto"))
     catalog = tmp_path / "own.toml"
-    with live_server(create_app(Settings(home=tmp_path / "far"), upstream)) as far:
-        catalog.write_text(UPSTREAM.format(url=far))
-        settings = furnished.model_copy(update={"catalog": catalog})
-        with live_server(create_app(settings, Served(settings))) as url, talk(url) as client:
+    with stub_upstream() as far:
+        catalog.write_text(UPSTREAM.format(url=far.url))
+        settings = furnished.model_copy(update={"catalog": catalog, "probe_s": 0.0})
+        with running(settings) as server, server.openai() as client:
             if stream:
-                *pieces, last = client.chat.completions.create(model="far-away", messages=ASK, stream=True)
+                *pieces, last = client.chat.completions.create(
+                    model="far-away", messages=ASK, stream=True, extra_body=EXPLAIN
+                )
                 text = "".join(piece.choices[0].delta.content or "" for piece in pieces)
             else:
-                last = client.chat.completions.create(model="far-away", messages=ASK)
+                last = client.chat.completions.create(model="far-away", messages=ASK, extra_body=EXPLAIN)
                 text = last.choices[0].message.content
-    assert text == "Use flexbox ☂."
-    usage = last.modelyard["model_metadata"]["usage"]
-    assert usage == {"prompt_tokens": 10, "completion_tokens": 4, "cost_usd": 10.0, "estimated": False}
-    [sent] = upstream.models["auto"].heard
-    assert [turn.role for turn in sent.turns] == ["system", "user"]
-    assert "[1] Flexbox" in sent.turns[0].text
+    assert text == TEXT
+    usage = explained(last)["model_metadata"]["usage"]
+    assert usage == {
+        "prompt_tokens": 10, "completion_tokens": 4, "cached_tokens": 0, "cost_usd": 10.0, "estimated": False,
+    }  # fmt: skip
+    [sent] = far.bodies
+    assert sent["model"] == "distant"
+    assert [turn["role"] for turn in sent["messages"]] == ["system", "user"]
+    assert "[1] Flexbox" in sent["messages"][0]["content"]
 
 
 def test_serve_command_listens_and_stops_on_a_signal(furnished: Settings) -> None:
