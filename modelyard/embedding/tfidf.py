@@ -92,11 +92,9 @@ class Tfidf:
         self.idf = idf.astype(np.float32)
         # A term's position as four bytes: what a text's terms have found is joined, and is an array. Phrases are apart, since all of a
         # text's are looked up, and nearly all in vain: in a small dictionary that takes half the time.
-        positions = np.arange(len(self.vocabulary), dtype=np.int32).tobytes()
-        self._terms: dict[str, bytes] = {}
-        self._phrases: dict[str, bytes] = {}
-        for at, term in enumerate(self.vocabulary):
-            (self._phrases if " " in term else self._terms)[term] = positions[4 * at : 4 * at + 4]
+        positions: list[bytes] = np.arange(len(self.vocabulary), dtype=np.int32).view("V4").tolist()
+        self._terms = dict(zip(self.vocabulary, positions, strict=True))
+        self._phrases = {term: self._terms.pop(term) for term in self.vocabulary if " " in term}
         self._of_word = Remembered(self._find_word)
 
     @classmethod
