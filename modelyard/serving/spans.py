@@ -30,6 +30,7 @@ Value = str | bool | int | float | Sequence[str]
 PROVIDER: Final = "modelyard"
 GENERATE: Final = "generate"
 LARGEST: Final = 2**63 - 1
+LONGEST_TEXT: Final = 20_000  # characters of a turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,7 @@ def _messages(said: Any) -> str:
     """Return turns as the conventions write them: a role, parts, and for an answer why it ended."""
     messages: list[dict[str, Any]] = []
     for role, text, finish in said:
-        message: dict[str, Any] = {"role": role, "parts": [{"type": "text", "content": redact(text)}]}
+        message: dict[str, Any] = {"role": role, "parts": [{"type": "text", "content": redact(text, LONGEST_TEXT)}]}
         messages.append(message if finish is None else message | {"finish_reason": finish})
     return json.dumps(messages, ensure_ascii=False)
 
