@@ -35,7 +35,7 @@ class EncoderParams:
 def fit_encoder(texts: Sequence[str], params: EncoderParams, *, seed: int = 0) -> Encoder:
     """Learn an encoder from texts alone."""
     tfidf = Tfidf.fit(texts, analyzer=Analyzer(2, params.chars), min_df=params.min_df, max_terms=params.max_terms)
-    dense = np.stack([dense_features(text) for text in texts])
+    dense = np.stack([dense_features(text, of_table=True) for text in texts])
     named = np.array([name.startswith("keywords_") for name in DENSE_NAMES])
     weights = np.where(named, params.keyword_weight, params.structure_weight)
     scale = dense.std(axis=0)

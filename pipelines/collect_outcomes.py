@@ -25,7 +25,9 @@ from modelyard.upstream import Retries, Upstream
 
 EVAL_SET: Final = Path(__file__).parents[1] / "eval_sets" / "web_tasks"
 PASSAGES: Final = 4  # before each prompt, as the composites put them
-PATIENCE: Final = Retries(attempts=6, wait_initial_s=0.5, wait_max_s=20.0, grace_s=20.0)  # nobody waits for a single answer here
+PATIENCE: Final = Retries(
+    attempts=6, wait_initial_s=0.5, wait_max_s=20.0, grace_s=20.0
+)  # nobody waits for a single answer here
 REASONS: Final = 5  # failures that are shown; the JSON has all
 
 

@@ -21,7 +21,7 @@ class Remembered(dict[str, _Value]):
         limit: Words kept at most; when there are more, all are forgotten.
     """
 
-    def __init__(self, of: Callable[[str], _Value], limit: int = 50_000) -> None:
+    def __init__(self, of: Callable[[str], _Value], limit: int = 16_384) -> None:
         super().__init__()
         self._of, self._limit = of, limit
 

@@ -17,7 +17,7 @@ from cachetools import TTLCache
 from modelyard.catalog.records import Composite, Price
 from modelyard.types import Message, Route, estimate_tokens
 
-CONVERSATIONS: Final = 100_000
+CONVERSATIONS: Final = 20_000
 REMEMBERED_S: Final = 3600.0
 CACHED_S: Final = 300.0  # how long providers keep a prefix that nobody reads, about
 

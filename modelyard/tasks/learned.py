@@ -35,17 +35,19 @@ FloatArray = npt.NDArray[np.float64]
 KIND = "classifier"
 
 
-def dense_features(text: str) -> FloatArray:
+def dense_features(text: str, *, of_table: bool = False) -> FloatArray:
     """Return structure, keyword scores and the rules' complexity scores, shape (D,); do not write into it, it is shared."""
-    return _dense_features(clip(text))
+    return (_of_table if of_table else _of_request)(clip(text))
 
 
-# Classifier and router ask about the same text within one request, and learning asks about every text of a table again and again.
-@lru_cache(maxsize=8_192)
 def _dense_features(text: str) -> FloatArray:
     shape = describe(text)
     return np.array([*shape, *keyword_scores(text), *complexity_scores(shape)])
 
+
+# Classifier and router ask about the same text within one request; learning asks about every text of a table again and again.
+_of_request = lru_cache(maxsize=64)(_dense_features)
+_of_table = lru_cache(maxsize=8_192)(_dense_features)
 
 DENSE_NAMES = (
     *FEATURES,
@@ -84,7 +86,7 @@ class Encoder:
     def many(self, texts: Sequence[str]) -> Encoded:
         """Encode many texts."""
         vectors = [self.lsa.tfidf.vector(text) for text in texts]
-        dense = (np.stack([dense_features(text) for text in texts]) - self.mean) / self.scale
+        dense = (np.stack([dense_features(text, of_table=True) for text in texts]) - self.mean) / self.scale
         return Encoded(self.lsa.tfidf.stack(vectors), self.lsa.project_many(vectors), dense)
 
     def state(self) -> State:
