@@ -1,50 +1,43 @@
 """Usage on its way to the database: a file that is appended to before an answer's last byte, and read by `modelyard.storage.writer`.
 
-    <folder>/<process>-<number>.spool     one line an entry:  kind, CRC-32 of the rest in hex, JSON
+    <folder>/<process>-<number>.spool     segments, one line an entry
+    <folder>/<process>.lock               held while the process lives
 
 An entry is in the operating system's hands when `begin` or `finish` returns: a killed process loses nothing of it. It is forced to the
-disk every `SYNC_S`: a power cut may lose the last 100 ms. Every process writes files of its own and holds a lock on each as long as it
-lives, so that another one can tell whether it is dead and take over what it left.
+disk every `SYNC_S`: a power cut may lose the last 100 ms. While the folder cannot be written to, entries are held in memory, and are lost
+with the process. The folder must be on a disk of this machine.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import json
+import logging
 import os
 import secrets
 import threading
-import zlib
+import time
+import weakref
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-import orjson
+from modelyard.storage.spool_lines import Entry, encode
+from modelyard.storage.spool_locks import START, Position, hold, lock_path, remember, segment_path
 
 SYNC_S: Final = 0.1
 SEGMENT_BYTES: Final = 16 << 20
+SEGMENT_S: Final = 60.0  # texts of deleted users do not linger in a file that nothing more is written to
 KEPT: Final = 10_000  # entries held in memory while the folder cannot be written to
-SUFFIX: Final = ".spool"
+KEPT_BYTES: Final = 64 << 20
+KEPT_AT_ONCE: Final = 100  # of these are written before others have their turn
+LONGEST_LINE: Final = 64 << 20  # bytes; a longer row keeps its usage alone
 
-Kind = Literal["begin", "finish"]
-_LETTER: Final[Mapping[Kind, bytes]] = {"begin": b"B", "finish": b"F"}
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line: what was begun, or the rows of what has ended."""
-
-    kind: Kind
-    id: str
-    facts: Mapping[str, Any]
+log = logging.getLogger("modelyard.storage")
 
 
 class Spool:
-    """Appends entries; safe to share between threads, and never raises into a request.
+    """Appends entries; safe to share between threads, and never raises into a request. A forked child goes on in files of its own.
 
     Args:
         folder: Made where it is not there.
@@ -52,25 +45,34 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.process = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._lock = threading.Lock()
-        self._descriptor: int | None = None
-        self._number = self._size = 0
-        self._dirty = False
-        self._open: dict[str, bytes] = {}  # begun and not finished: they move to the next file
-        self._kept: deque[bytes] = deque()
-        self._dropped = 0
-        self._problem: str | None = None
         self._closed = threading.Event()
+        self._reset()
+        _SPOOLS.add(self)
         with self._lock:
             self._roll()
-        self._syncer = threading.Thread(target=self._sync_often, name="modelyard-spool", daemon=True)
-        self._syncer.start()
+        self._start()
+
+    def _reset(self) -> None:
+        self.process = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._lock, self._sync_lock = threading.Lock(), threading.Lock()
+        self._descriptor: int | None = None
+        self._held: int | None = None
+        self._retired: list[int] = []  # files that are written, and not forced to the disk yet
+        self._number = self._size = self._head = 0
+        self._opened = 0.0
+        self._stored: Position = START
+        self._dirty = self._fresh = False
+        self._open: dict[str, bytes] = {}  # begun and not finished: they move to the next segment
+        self._kept: deque[bytes] = deque()
+        self._kept_bytes = self._dropped = self._waiting = 0
+        self._problem: str | None = None
+        self._sync_problem: str | None = None
+        self._syncer: threading.Thread | None = None
 
     @property
     def problem(self) -> str | None:
         """Why entries cannot be written, or None."""
-        return self._problem
+        return self._problem or self._sync_problem
 
     @property
     def dropped(self) -> int:
@@ -78,9 +80,30 @@ class Spool:
         return self._dropped
 
     @property
+    def waiting(self) -> int:
+        """Finished requests that are not in the database yet."""
+        return self._waiting
+
+    @property
+    def kept(self) -> int:
+        """Entries that are in memory alone, because the folder cannot be written to."""
+        return len(self._kept)
+
+    @property
     def current(self) -> Path:
-        """The file that is written to now."""
-        return self._path(self._number)
+        """The segment that is written to now."""
+        return segment_path(self.folder, self.process, self._number)
+
+    @property
+    def position(self) -> Position:
+        """The end of what was written."""
+        with self._lock:
+            return self._number, self._size
+
+    @property
+    def stored(self) -> Position:
+        """How far entries are in the database."""
+        return self._stored
 
     def begin(self, id: str, facts: Mapping[str, Any]) -> None:
         """Note that a call that costs something is about to be made: `facts` is the usage row of the orphan that it may become."""
@@ -92,156 +115,219 @@ class Spool:
     def finish(self, id: str, rows: Mapping[str, Any]) -> None:
         """Hand over what a request became: `{"message": row or None, "usages": [row, …]}`, with the columns of the tables."""
         line = encode(Entry("finish", id, rows))
+        if len(line) > LONGEST_LINE:
+            log.error(
+                "The row of request %s has %d bytes, more than %d: its usage alone is kept.",
+                id,
+                len(line),
+                LONGEST_LINE,
+            )
+            line = encode(Entry("finish", id, {"message": None, "usages": rows.get("usages", ())}))
         with self._lock:
             self._open.pop(id, None)
+            self._waiting += 1
             self._write(line)
+
+    def store(self, position: Position, requests: int = 0) -> None:
+        """Remember that everything before a position is in the database: so many finished requests more than before."""
+        with self._lock:
+            self._stored = position
+            self._waiting -= requests
+            try:
+                if self._held is not None:
+                    remember(self._held, position)
+            except OSError as error:
+                self._problem = _said(self.folder, error)
 
     def sync(self) -> None:
         """Force what was written to the disk."""
-        with self._lock:
-            descriptor, dirty, self._dirty = self._descriptor, self._dirty, False
-            copy = os.dup(descriptor) if dirty and descriptor is not None else None
-        if copy is not None:
-            try:
-                os.fsync(copy)
-            except OSError as error:
-                self._problem = _said(self.folder, error)
-            finally:
-                os.close(copy)
+        with self._sync_lock:  # files are closed here alone: what is forced stays open
+            with self._lock:
+                retired, self._retired = self._retired, []
+                current = self._descriptor if self._dirty else None
+                fresh, self._dirty, self._fresh = self._fresh, False, False
+            failures = [_forced(descriptor, close=True) for descriptor in retired]
+            if current is not None:
+                failures.append(_forced(current, close=False))
+            if fresh:
+                failures.append(_sync_folder(self.folder))
+            if failures:
+                error = next((error for error in failures if error), None)
+                self._sync_problem = error and _said(self.folder, error)
 
     def close(self) -> None:
-        """Force everything to the disk and let the file go; what is open stays open in it, and becomes an orphan."""
+        """Force everything to the disk and let go of the files; what is open stays open in them, and becomes an orphan.
+
+        Files whose entries are all stored are deleted.
+        """
         self._closed.set()
-        self._syncer.join()
-        self.sync()
+        if self._syncer is not None:
+            self._syncer.join()
         with self._lock:
-            self._release()
+            while self._kept and self._append(self._kept[0]):
+                self._forget_kept()
+            done = not self._open and not self._kept and self._stored >= (self._number, self._size)
+            path, self._descriptor, descriptor = self.current, None, self._descriptor
+            self._retired += [] if descriptor is None else [descriptor]
+            held, self._held = self._held, None
+        self.sync()
+        try:
+            if done:
+                path.unlink(missing_ok=True)
+                lock_path(self.folder, self.process).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("The spool's file %s is left for the next start: %s.", path, error.strerror)
+        if held is not None:
+            os.close(held)
 
     def _write(self, line: bytes) -> None:
-        if self._kept:
-            self._kept.append(line)
-            self._flush_kept()
-            return
-        if not self._append(line):
+        if self._syncer is None:  # in a forked child, which has no threads but its own
+            self._start()
+        if self._kept or not self._append(line):
             self._keep(line)
 
     def _append(self, line: bytes) -> bool:
-        if self._descriptor is None or self._size > SEGMENT_BYTES:
+        if self._descriptor is None or self._size - self._head > SEGMENT_BYTES:
             self._roll()
         if self._descriptor is None:
             return False
         try:
             written = os.write(self._descriptor, line)
-            if written < len(line):  # the disk is full: end the torn line, so that only it is lost
-                os.ftruncate(self._descriptor, self._size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self._problem = _said(self.folder, error)
+            return False
+        if written < len(line):  # the disk is full
+            self._cut_torn_line(self._descriptor)
+            self._problem = _said(self.folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
             return False
         self._size += len(line)
         self._dirty = True
         self._problem = None
         return True
 
+    def _cut_torn_line(self, descriptor: int) -> None:
+        try:
+            os.ftruncate(descriptor, self._size)
+        except OSError:  # then nothing may follow it
+            self._retired.append(descriptor)
+            self._descriptor = None
+
     def _keep(self, line: bytes) -> None:
         self._kept.append(line)
-        while len(self._kept) > KEPT:
-            self._kept.popleft()
+        self._kept_bytes += len(line)
+        while len(self._kept) > KEPT or self._kept_bytes > KEPT_BYTES:
+            self._waiting -= self._forget_kept().startswith(b"F")
             self._dropped += 1
 
-    def _flush_kept(self) -> None:
-        while self._kept and self._append(self._kept[0]):
-            self._kept.popleft()
-        while len(self._kept) > KEPT:
-            self._kept.popleft()
-            self._dropped += 1
+    def _forget_kept(self) -> bytes:
+        line = self._kept.popleft()
+        self._kept_bytes -= len(line)
+        return line
 
     def _roll(self) -> None:
-        """Go on in a new file, with what is open in it, too."""
+        """Go on in a new segment, with what is open in it, too."""
+        head = b"".join(self._open.values())
+        descriptor = None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(
-                self._path(self._number + 1), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600
-            )
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            head = b"".join(self._open.values())
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._hold()
+            path = segment_path(self.folder, self.process, self._number + 1)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
             if os.write(descriptor, head) < len(head):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self._problem = _said(self.folder, error)
+            self._head = self._size  # the old one is gone on with, if there is one
+            if descriptor is not None:
+                os.close(descriptor)
             return
-        self._release()
-        self._descriptor, self._size = descriptor, len(head)
-        self._number += 1
-
-    def _release(self) -> None:
         if self._descriptor is not None:
-            os.fsync(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = None
+            self._retired.append(self._descriptor)
+        self._descriptor, self._size, self._head = descriptor, len(head), len(head)
+        self._number += 1
+        self._opened = time.monotonic()
+        self._dirty = self._fresh = True
 
-    def _path(self, number: int) -> Path:
-        return self.folder / f"{self.process}-{number:06d}{SUFFIX}"
+    def _hold(self) -> None:
+        """Take this process' lock, where it is not held or its file was removed."""
+        if self._held is not None:
+            if lock_path(self.folder, self.process).exists():
+                return
+            os.close(self._held)
+            self._held = None
+        self._held = hold(self.folder, self.process)
+        remember(self._held, self._stored)
+
+    def _start(self) -> None:
+        self._syncer = threading.Thread(target=self._sync_often, name="modelyard-spool", daemon=True)
+        self._syncer.start()
 
     def _sync_often(self) -> None:
         while not self._closed.wait(SYNC_S):
+            try:
+                self._look()
+                self.sync()
+            except Exception:
+                log.exception("The spool's thread failed, and goes on.")
+
+    def _look(self) -> None:
+        """Write what was kept, and go on in a new segment where the old one is old or was removed."""
+        while self._kept:
             with self._lock:
-                if self._kept:
-                    self._flush_kept()
-            self.sync()
+                for _ in range(min(KEPT_AT_ONCE, len(self._kept))):
+                    if not self._append(self._kept[0]):
+                        return
+                    self._forget_kept()
+        with self._lock:
+            if self._descriptor is None:
+                return
+            if not self.current.exists():
+                log.error("The spool's file %s was removed while it was written to.", self.current)
+                self._roll()
+            elif self._size > self._head and time.monotonic() - self._opened > SEGMENT_S:
+                self._roll()
+
+    def start_anew(self) -> None:
+        """Leave the files to the parent: this is a forked child."""
+        for descriptor in (self._descriptor, self._held, *self._retired):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._closed = threading.Event()
+        self._reset()
 
 
-def encode(entry: Entry) -> bytes:
-    """Return an entry's line."""
+_SPOOLS: Final[weakref.WeakSet[Spool]] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    for spool in tuple(_SPOOLS):
+        spool.start_anew()
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
+def _forced(descriptor: int, *, close: bool) -> OSError | None:
+    """Force a file to the disk, and return what went wrong."""
+    problem = None
     try:
-        payload = orjson.dumps([entry.id, entry.facts], default=_plain, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # lone surrogates, which JSON from outside may hold and no database takes
-        text = json.dumps([entry.id, entry.facts], default=_plain, ensure_ascii=False)
-        payload = text.encode("utf-8", "replace")
-    return b"%s%08x%s\n" % (_LETTER[entry.kind], zlib.crc32(payload), payload)
-
-
-def decode(line: bytes) -> Entry | None:
-    """Return a line's entry, or None where it is torn or damaged."""
-    kind: Kind = "begin" if line[:1] == b"B" else "finish"
+        os.fsync(descriptor)
+    except OSError as error:
+        problem = error
     try:
-        if line[:1] not in {b"B", b"F"} or zlib.crc32(line[9:]) != int(line[1:9], 16):
-            return None
-        id, facts = orjson.loads(line[9:])
-    except ValueError:
-        return None
-    return Entry(kind, id, facts)
+        if close:
+            os.close(descriptor)
+    except OSError as error:
+        problem = error
+    return problem
 
 
-def abandoned(folder: Path, own: str) -> dict[str, list[Path]]:
-    """Return the files of processes that are dead, by process, in the order they were written."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
-        process = path.stem.rsplit("-", 1)[0]
-        if process != own:
-            found.setdefault(process, []).append(path)
-    return {process: paths for process, paths in found.items() if _unlocked(paths)}
-
-
-def _unlocked(paths: Iterable[Path]) -> bool:
-    """Return whether nobody holds a lock on any of these files."""
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except FileNotFoundError:  # its own process, or another one, was faster
-            return False
-    return True
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return list(value)
+def _sync_folder(folder: Path) -> OSError | None:
+    """Force new names in a folder to the disk, and return what went wrong."""
+    try:
+        return _forced(os.open(folder, os.O_RDONLY), close=True)
+    except OSError as error:
+        return error
 
 
 def _said(folder: Path, error: OSError) -> str:
