@@ -12,7 +12,6 @@ first look of a process does (seconds, and about 180 MB), so it belongs on a thr
 from __future__ import annotations
 
 import logging
-import os
 import re
 import tempfile
 import time
@@ -25,7 +24,7 @@ from modelyard.errors import CorruptModel, ModelyardError, NoChampion, RegistryE
 from modelyard.predictors import Artifact, read_artifact
 from modelyard.registry import champions, promotion
 from modelyard.registry.champions import COMPONENTS, Current, component_of
-from modelyard.registry.mlflow_store import ModelStore, shown, unreachable
+from modelyard.registry.mlflow_store import ModelStore, be_brief, shown, unreachable
 from modelyard.registry.promotion import CHAMPION
 from modelyard.registry.versions import corrupt
 from modelyard.settings import Settings
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 WHO: Final = "registry"
 REASON: Final = "The alias champion was moved in the registry, outside the gate."
 REFUSED_FOR_S: Final = 60.0  # how long a version that was refused is not fetched again
-ASK_S: Final = 10  # longest wait for a tracking server's answer
 
 Reader = Callable[[Artifact], object]
 log = logging.getLogger("modelyard.registry")
@@ -110,7 +108,7 @@ class Follower:
         settings = self._settings
         if settings.mlflow_uri is None and not (settings.home / "mlflow.db").exists():
             return Followed(component, "same", f"There is no registry to follow the {component} in.")
-        _be_brief(settings)
+        be_brief(settings)
         store = promotion.open_store(settings)
         found = self._settled(component, store)
         if found is None:
@@ -238,10 +236,3 @@ def _before(current: Current | None, version: str) -> tuple[str, ...]:
     if version in current.before:
         return current.before[: current.before.index(version)]
     return (*current.before, current.version)
-
-
-def _be_brief(settings: Settings) -> None:
-    """Keep MLflow from asking a server that is gone for minutes, unless the user chose otherwise: the next look is the next try."""
-    if settings.mlflow_uri is not None:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(ASK_S))

@@ -28,6 +28,7 @@ EXPERIMENT: Final = "modelyard-registry"  # holds models that no run stands behi
 LOADERS: Final = {"classifier": "modelyard.tasks.pyfunc", "router": "modelyard.routing.pyfunc"}
 EXAMPLE: Final = "My React form loses its state when I switch tabs. Why?"
 SHA256_TAG: Final = "modelyard.sha256"
+ASK_S: Final = 10  # longest wait for a tracking server's answer, where one is brief
 LONGEST_ACCOUNT: Final = 300  # characters of somebody else's error in a sentence of ours
 
 
@@ -76,6 +77,13 @@ def connect(settings: Settings) -> MlflowClient:
         # Not the address itself: it may hold a password.
         where = "of MODELYARD_MLFLOW_URI" if settings.mlflow_uri else str(settings.home / "mlflow.db")
         raise RegistryError(f"The MLflow store {where} cannot be opened: {str(error).splitlines()[0]}.") from None
+
+
+def be_brief(settings: Settings) -> None:
+    """Keep MLflow from asking a server that is gone for minutes, unless the user chose otherwise; for what is tried again anyway."""
+    if settings.mlflow_uri is not None:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(ASK_S))
 
 
 def experiment_id(client: MlflowClient, name: str, settings: Settings) -> str:

@@ -122,7 +122,7 @@ class RequestLog:
             "status": status,
             "ms": round(ms, 3),
         }
-        access.info("%s %s %s", facts["method"], facts["path"], status, extra={"facts": facts})
+        access.info("%s %s %s", facts["method"], facts["path"], status, extra={"facts": facts, "redacted": True})
 
 
 def configure_logs(*, access_log: bool = True, stream: TextIO | None = None) -> None:
@@ -160,14 +160,14 @@ class JsonFormatter(logging.Formatter):
             "time": _time_of(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": redact(record.getMessage(), LONGEST_MESSAGE),
+            "message": _message_of(record),
         }
         if (request_id := current_request_id()) is not None:
             said["request_id"] = request_id
         said |= {name: value for name, value in _facts_of(record).items() if name not in said}
         if trouble := _trouble_of(self, record):
             said["exception"] = redact(trouble)
-        return json.dumps(said, default=str)
+        return _JSON.encode(said)
 
 
 class PlainFormatter(logging.Formatter):
@@ -175,7 +175,7 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and the lines of a traceback."""
-        head = f"{_time_of(record)[11:23]} {record.levelname:<8}{record.name}: {visible(redact(record.getMessage(), LONGEST_MESSAGE))}"
+        head = f"{_time_of(record)[11:23]} {record.levelname:<8}{record.name}: {visible(_message_of(record))}"
         facts = {name: value for name, value in _facts_of(record).items() if name not in {"method", "path", "status"}}
         if (request_id := current_request_id()) is not None:
             facts = {"request_id": request_id, **facts}
@@ -189,6 +189,7 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda found: _WRITTEN.get(found[0], f"\\u{ord(found[0]):04x}"), text)
 
 
+_JSON: Final = json.JSONEncoder(default=str)
 _WRITTEN: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -202,6 +203,11 @@ def _name_of(scope: Scope) -> str:
 
 def _facts_of(record: logging.LogRecord) -> dict[str, Fact]:
     return getattr(record, "facts", {})
+
+
+def _message_of(record: logging.LogRecord) -> str:
+    message = record.getMessage()
+    return message if getattr(record, "redacted", False) else redact(message, LONGEST_MESSAGE)
 
 
 def _time_of(record: logging.LogRecord) -> str:
