@@ -75,15 +75,16 @@ async def make(bench: Bench, call: Call, books: Books) -> None:
         if call.ends == "cancel":
             raise asyncio.CancelledError
     finally:
+        # The call is over and its cost a fact, before the limits are told and may lend the rest to another call.
         cost = 0.0 if call.ends == "release" else usd * call.share
+        books.reserved[call.key] -= usd
+        books.spent[call.key] += cost
         if call.ends == "release":
             await bench.limits.release(permit)
         else:
             await bench.limits.settle(permit, 5, cost)
         if call.ends == "twice":
             await bench.limits.settle(permit, 5, cost)
-        books.reserved[call.key] -= usd
-        books.spent[call.key] += cost
 
 
 async def play(bench: Bench, calls: list[Call]) -> None:
