@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,15 @@ from modelyard.registry.champions import champion_folder, load_champion, read_cu
 from modelyard.registry.follow import REFUSED_FOR_S, Followed, Follower, follow
 from modelyard.registry.mlflow_store import MlflowStore
 from modelyard.registry.promotion import history, promote, register, rollback
+from modelyard.routing import RouterModel
+from modelyard.serving.served import Served
 from modelyard.settings import Settings
 from modelyard.storage import StorageError
+from modelyard.types import Message
 from tests.unit.registry.tracking_server import tracking_server
 from tests.unit.registry.yard import MemoryStore, verdict
+from tests.unit.routing import toy
+from tests.unit.serving.champions import crown
 
 
 @pytest.fixture
@@ -255,11 +261,49 @@ def test_registry_that_fails_in_any_way_is_a_sentence(
     assert not champion_folder("router", "2", followed).exists()
 
 
+def test_several_processes_take_a_version_once(followed: Settings, store: MemoryStore) -> None:
+    store.set_alias("router", "champion", "2")
+    with ThreadPoolExecutor(4) as pool:  # each look has a lock of its own, as another process would
+        states = list(pool.map(lambda _: follow("router", followed).state, range(8)))
+    assert sorted(set(states)) == ["same", "taken"]
+    assert states.count("taken") == 1
+    assert len(history("router", followed)) == 2
+
+
 def test_damaged_pointer_is_a_sentence(followed: Settings) -> None:
     (followed.champions / "router" / "current.json").write_text("{")
     found = follow("router", followed)
     assert found.problem is not None
     assert "does not say which router serves" in found.problem
+
+
+async def test_serving_changes_over_without_dropping_what_is_under_way(settings: Settings, tmp_path: Path) -> None:
+    for version, best in (("1", "local-sm"), ("2", "local-md")):
+        qualities = {"local-sm": 0.1, "local-md": 0.1} | {best: 0.9}
+        crown("router", version, toy.router(qualities, cost_weight=0.0).state(), settings)
+    store = MemoryStore(tmp_path / "registry")
+    for version in ("1", "2"):
+        folder = champion_folder("router", version, settings)
+        shutil.copytree(folder, store.path("router", version))
+        store.hashes["router", version] = champions.verified_hash("router", folder)
+    shutil.rmtree(champion_folder("router", "2", settings))
+    champions.write_current("router", champions.Current("1", store.hashes["router", "1"]), settings)
+    (settings.home / "mlflow.db").touch()
+    served = Served(settings)
+    before = served.get("auto")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(promotion, "open_store", lambda _: store)
+        store.set_alias("router", "champion", "2")
+        assert follow("router", settings, {"router": RouterModel.from_artifact}).state == "taken"
+    under_way = before.plan(Message.of("hi"))
+    assert served.refresh()
+    assert (await before.answer(Message.of("hi"), under_way)).model == under_way.route.model
+    assert served.get("auto") is not before
+    assert [model.parts.versions.router for model in (before, served.get("auto"))] == [
+        "router-1",
+        "router-2",
+    ]
+    await served.close()
 
 
 def saved(folder: Path, version: str) -> Path:
