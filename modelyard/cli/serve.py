@@ -23,11 +23,10 @@ def configure(commands: Any) -> None:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    import logging
-
     import uvicorn
 
     from modelyard.serving.app import create_app
+    from modelyard.serving.logs import configure_logs
     from modelyard.serving.parts import open_parts
 
     settings = current()
@@ -35,13 +34,15 @@ def _serve(args: argparse.Namespace) -> int:
         raise InvalidSetting(
             f"Without authentication the server listens on this machine only, but --host is {args.host!r}: set MODELYARD_AUTH=keys."
         )
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s:     %(name)s: %(message)s")
+    configure_logs(access_log=args.access_log)
     parts = open_parts(settings)
     parts.served.get(
         "auto" if "auto" in parts.served.names else next(iter(parts.served.names))
     )  # what is broken is said now
     calm_garbage_collection()
-    uvicorn.run(create_app(parts), host=args.host, port=args.port, loop="auto", http="auto", access_log=args.access_log)
+    uvicorn.run(
+        create_app(parts), host=args.host, port=args.port, loop="auto", http="auto", access_log=False, log_config=None
+    )
     return 0
 
 

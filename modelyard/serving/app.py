@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -26,8 +26,10 @@ from modelyard.serving.books import Caller, embedding_row
 from modelyard.serving.chat import ChatJob, Desk, StreamedResponse
 from modelyard.serving.embeddings import parse_embeddings_request
 from modelyard.serving.feedback import parse_feedback
+from modelyard.serving.logs import RequestLog, current_request_id
 from modelyard.serving.parts import ServerParts
 from modelyard.serving.problems import JsonResponse, on_bug, on_http_error, on_modelyard_error
+from modelyard.serving.reports import parent_of
 from modelyard.serving.wire import BadRequest, model_body, models_body, parse_chat_request
 from modelyard.storage import record_feedback
 from modelyard.types import Usage, estimate_tokens, new_id
@@ -35,7 +37,6 @@ from modelyard.types import Usage, estimate_tokens, new_id
 LONGEST_BODY: Final = 8 << 20  # bytes; images come inside
 LEFT: Final = 499  # what nginx logs for a caller who left before the answer began; nobody reads it
 FLUSH_S: Final = 2.0  # how long feedback waits for its answer to reach the database
-_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,80}")
 log = logging.getLogger("modelyard.serving")
 
 
@@ -56,6 +57,7 @@ def create_app(parts: ServerParts) -> Starlette:
     return Starlette(
         routes=routes,
         exception_handlers={ModelyardError: on_modelyard_error, HTTPException: on_http_error, Exception: on_bug},
+        middleware=[Middleware(RequestLog, log_prompts=parts.settings.log_prompts)],
         lifespan=server.lifespan,
     )
 
@@ -65,7 +67,9 @@ class _Server:
 
     def __init__(self, parts: ServerParts) -> None:
         self._parts = parts
-        self._desk = Desk(parts.spool, parts.limits, parts.caches, parts.metrics, parts.settings.store_texts)
+        self._desk = Desk(
+            parts.spool, parts.limits, parts.caches, parts.metrics, parts.reports, parts.settings.store_texts
+        )
         self._auth = parts.settings.auth == "keys"
         self._in_flight = 0
 
@@ -204,11 +208,10 @@ def _require(principal: Principal, model: str) -> None:
 
 
 def _caller(principal: Principal, user: str | None, request: Request) -> Caller:
-    given = request.headers.get("x-request-id", "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else None
+    request_id, parent = current_request_id(), parent_of(request.headers)
     if principal is ANONYMOUS:
-        return Caller(user_id=user, request_id=request_id)
-    return Caller(principal.key_id, principal.project, user, request_id)
+        return Caller(user_id=user, request_id=request_id, parent=parent)
+    return Caller(principal.key_id, principal.project, user, request_id, parent)
 
 
 async def _body(request: Request) -> bytes:

@@ -41,12 +41,14 @@ class Caller:
         key_id, project_id: None where authentication is switched off.
         user_id: The application's own name for its user.
         request_id: Names the request in logs.
+        parent: The caller's span, as its headers say it.
     """
 
     key_id: str | None = None
     project_id: str | None = None
     user_id: str | None = None
     request_id: str | None = None
+    parent: Mapping[str, str] | None = None
 
     @property
     def owner(self) -> str:

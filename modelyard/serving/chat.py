@@ -20,8 +20,10 @@ from modelyard.errors import ModelyardError
 from modelyard.generation import Trail
 from modelyard.serving.admission import admit
 from modelyard.serving.books import Caller, Entry, Sink
+from modelyard.serving.logs import note
 from modelyard.serving.metrics import Metrics
 from modelyard.serving.problems import BUG, JsonResponse, described
+from modelyard.serving.reports import Reports
 from modelyard.serving.wire import Asked, ChunkWriter, completion_body, header_safe
 from modelyard.types import Answer, Delta, Usage, estimate_tokens
 
@@ -37,6 +39,7 @@ class Desk:
         limits: Rates and budgets.
         caches: Of whole answers, among others.
         metrics: What Prometheus reads.
+        reports: Spans and traces, made of requests that have ended.
         store_texts: Whether prompts and answers are kept.
     """
 
@@ -44,6 +47,7 @@ class Desk:
     limits: Limits
     caches: Caches
     metrics: Metrics
+    reports: tuple[Reports, ...] = ()
     store_texts: bool = True
 
 
@@ -142,7 +146,7 @@ class ChatJob:
             return None
         plan = Plan(answer.task, answer.route, answer.passages, answer.steps)
         self._entry.answered(plan, answer, cache_hit=True)
-        self._desk.metrics.answered(self._asked.model, answer, self._entry.ms, cache_hit=True)
+        self._tell(answer, cache_hit=True)
         headers = {**self._headers(plan, answer.model, answer), "x-modelyard-cache": "hit"}
         explained = self._explained(answer, cache_hit=True)
         if not self._asked.stream:
@@ -163,7 +167,7 @@ class ChatJob:
         await self._settle(sum(usage.total_tokens for usage in spent), sum(usage.cost_usd for usage in spent))
         self._entry.answered(plan, answer)
         self._model.remember(self._message, answer, owner=self._caller.owner)
-        self._desk.metrics.answered(self._asked.model, answer, self._entry.ms)
+        self._tell(answer)
         lasting = self._model.parts.spec.response_cache_s
         if lasting > 0.0 and answer.finish_reason in {"stop", "tool_calls"}:
             self._desk.caches.answers.put(self._key(), answer, ttl_s=lasting)
@@ -176,6 +180,43 @@ class ChatJob:
         usage = self._entry.failed(self._plan, error, tuple(self._trail.attempts), "".join(self._said))
         await self._settle(usage.total_tokens, usage.cost_usd)
         self._desk.metrics.failed(self._asked.model, error)
+        caller, asked = self._caller, self._asked
+        note(key_id=caller.key_id, composite=asked.model, error=type(error).__name__, prompt=self._message.prompt)
+        for report in self._desk.reports:
+            report.failed(
+                self._message,
+                self._plan,
+                error,
+                self._trail.attempts,
+                composite=asked.model,
+                ms=self._entry.ms,
+                request_id=caller.request_id,
+                parent=caller.parent,
+            )
+
+    def _tell(self, answer: Answer, *, cache_hit: bool = False) -> None:
+        """Tell metrics, log, spans and traces of an answer."""
+        ms, composite, caller = self._entry.ms, self._asked.model, self._caller
+        self._desk.metrics.answered(composite, answer, ms, cache_hit=cache_hit)
+        note(
+            key_id=caller.key_id,
+            composite=composite,
+            model=answer.model,
+            cost_usd=0.0 if cache_hit else answer.usage.cost_usd,
+            prompt=self._message.prompt,
+            answer=answer.text,
+        )
+        for report in self._desk.reports:
+            report.answered(
+                self._message,
+                answer,
+                composite=composite,
+                ms=ms,
+                request_id=caller.request_id,
+                parent=caller.parent,
+                cache_hit=cache_hit,
+                first_token_ms=self._entry.first_token_ms,
+            )
 
     async def _settle(self, tokens: int, cost_usd: float) -> None:
         permit, self._permit = self._permit, None

@@ -25,7 +25,10 @@ from modelyard.errors import InvalidSetting, ModelyardError, RegistryError
 from modelyard.serving.admin.context import AdminContext
 from modelyard.serving.embeddings import Embedders
 from modelyard.serving.metrics import Metrics, cache_metrics, deployment_metrics
+from modelyard.serving.reports import Reports
 from modelyard.serving.served import Served
+from modelyard.serving.telemetry import Telemetry
+from modelyard.serving.traces import Traces
 from modelyard.settings import Settings
 from modelyard.storage import Database
 from modelyard.storage.retention import Kept, delete_expired
@@ -58,6 +61,7 @@ class ServerParts:
         embedders: Embeddings, micro-batched.
         health: Probes of deployments.
         jobs: What runs in the background.
+        reports: Spans and traces.
     """
 
     settings: Settings
@@ -76,6 +80,7 @@ class ServerParts:
     embedders: Embedders
     health: HealthMonitor
     jobs: tuple[Periodic, ...]
+    reports: tuple[Reports, ...] = ()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -118,6 +123,7 @@ class ServerParts:
             *self.served.problems,
             *(problem for problem in (self.manager.problem, self.keyring.problem, self.limits.problem) if problem),
             *(job.problem for job in self.jobs if job.problem),
+            *(report.problem for report in self.reports if report.problem),
         ]
         sound = not (database or self.spool.problem or problems)
         return {
@@ -134,6 +140,8 @@ class ServerParts:
         }
 
     def _close_books(self) -> None:
+        for report in self.reports:
+            report.close()
         self.writer.close()
         self.spool.close()
         self.keyring.close()
@@ -174,6 +182,9 @@ def open_parts(settings: Settings) -> ServerParts:
         if settings.follow_registry == "on" or (settings.follow_registry == "auto" and settings.mlflow_uri):
             jobs.append(Periodic("registry", _following(settings), max(settings.registry_poll_s, FOLLOW_S)))
 
+    made = (Telemetry.from_environment(settings), Traces(settings))
+    reports = tuple(report for report in made if report.enabled)
+
     def facts() -> Iterator[Metric]:
         yield from deployment_metrics(served.states)
         yield from cache_metrics(caches.stats())
@@ -199,6 +210,7 @@ def open_parts(settings: Settings) -> ServerParts:
         embedders=Embedders(served.upstream, served.states, caches),
         health=HealthMonitor(manager, served.states, served.upstream, ProbeRules(settings.probe_s or 1.0)),
         jobs=tuple(jobs),
+        reports=reports,
     )
 
 

@@ -117,7 +117,7 @@ def test_requests_per_minute_hold_and_say_when_to_come_back(server: Running) -> 
     with server.openai(key) as client, pytest.raises(openai.RateLimitError) as caught:
         client.chat.completions.create(model="team", messages=ASK)
     assert caught.value.code == "rate_limit_exceeded"
-    assert 1 <= int(caught.value.response.headers["retry-after"]) <= 60
+    assert 1 <= int(caught.value.response.headers["retry-after"]) <= 70
     assert server.chat(server.key()).status_code == 200  # another key has its own
 
 
