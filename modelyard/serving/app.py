@@ -26,7 +26,7 @@ from modelyard.serving.books import Caller, embedding_row
 from modelyard.serving.chat import ChatJob, Desk, StreamedResponse
 from modelyard.serving.embeddings import parse_embeddings_request
 from modelyard.serving.feedback import parse_feedback
-from modelyard.serving.logs import RequestLog, current_request_id
+from modelyard.serving.logs import RequestLog, current_request_id, note
 from modelyard.serving.parts import ServerParts
 from modelyard.serving.problems import JsonResponse, on_bug, on_http_error, on_modelyard_error
 from modelyard.serving.reports import parent_of
@@ -184,6 +184,7 @@ class _Server:
         if not self._auth:
             return ANONYMOUS
         principal = await self._parts.keyring.authenticate(bearer(request.headers.get("authorization")))
+        note(key_id=principal.key_id)
         if scope is not None and "admin" not in principal.scopes:
             principal.require(scope)
         return principal

@@ -22,6 +22,7 @@ from modelyard.control.limits import Limits, LocalLimits
 from modelyard.control.periodic import Periodic
 from modelyard.control.quotas import Quotas
 from modelyard.errors import InvalidSetting, ModelyardError, RegistryError
+from modelyard.routing import RouterModel
 from modelyard.serving.admin.context import AdminContext
 from modelyard.serving.embeddings import Embedders
 from modelyard.serving.metrics import Metrics, cache_metrics, deployment_metrics
@@ -34,6 +35,7 @@ from modelyard.storage import Database
 from modelyard.storage.retention import Kept, delete_expired
 from modelyard.storage.spool import Spool
 from modelyard.storage.writer import Writer
+from modelyard.tasks import open_classifier
 
 FLAGS_S = 5.0
 ALERTS_S = 60.0
@@ -232,7 +234,14 @@ def retention(days: Mapping[str, float]) -> dict[Kept, float]:
 def _following(settings: Settings) -> Callable[[], None]:
     from modelyard.registry.follow import Follower
 
-    follower = Follower(settings)
+    # What cannot be made into a working model must not become what the next start finds.
+    follower = Follower(
+        settings,
+        {
+            "router": RouterModel.from_artifact,
+            "classifier": lambda artifact: open_classifier(artifact, "candidate", settings),
+        },
+    )
 
     def look() -> None:
         problems = [found.problem for found in follower.look() if found.problem]
