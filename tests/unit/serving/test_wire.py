@@ -35,6 +35,16 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 
 
+MODEL = """
+[models.{name}]
+kind = "openai"
+base_url = "{url}/v1"
+input = 1
+output = 1
+context_window = 4000
+"""
+
+
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[StubUpstream]:
     with stub_upstream() as upstream:
@@ -44,7 +54,8 @@ def upstream() -> Iterator[StubUpstream]:
 @pytest.fixture(scope="module")
 def parts(upstream: StubUpstream, tmp_path_factory: pytest.TempPathFactory) -> ServerParts:
     folder = tmp_path_factory.mktemp("wire")
-    return open_parts(furnish(Settings(home=folder / "yard"), upstream, folder))
+    more = "".join(MODEL.format(name=name, url=upstream.url) for name in ("vast", "torn", "failing"))
+    return open_parts(furnish(Settings(home=folder / "yard"), upstream, folder, more))
 
 
 @pytest.fixture(scope="module")
@@ -246,9 +257,9 @@ def counts(parts: ServerParts) -> dict[str, int]:
 def test_nothing_that_was_sent_is_logged(client: TestClient, upstream: StubUpstream) -> None:
     marked = {"role": "user", "content": SECRET}
     for script in (Script(), Script(status=400, error={"message": SECRET}), Script(cut=True), Script(words=())):
-        upstream.scripts["near"] = script
+        upstream.scripts["failing"] = script
         for more in ({}, {"stream": True}, {"temperature": SECRET}, {"user": SECRET, SECRET: SECRET}):
-            client.post(CHAT, json={"model": "near", "messages": [marked], **more})
+            client.post(CHAT, json={"model": "failing", "messages": [marked], **more})
     upstream.scripts.clear()
     client.post(CHAT, json={"model": SECRET, "messages": [marked]})
     client.post(CHAT, content=b'{"model": "' + SECRET.encode())
@@ -261,8 +272,8 @@ def test_nothing_that_was_sent_is_logged(client: TestClient, upstream: StubUpstr
 def test_usage_of_absurd_size_from_an_upstream_does_not_stop_the_books(
     client: TestClient, parts: ServerParts, upstream: StubUpstream
 ) -> None:
-    upstream.scripts["near"] = Script(usage=(2**62, 2**62))
-    first = client.post(CHAT, json={**BODIES[CHAT], "model": "near"})
+    upstream.scripts["vast"] = Script(usage=(2**62, 2**62))
+    first = client.post(CHAT, json={**BODIES[CHAT], "model": "vast"})
     assert first.status_code in {200, 502}
     upstream.scripts.clear()
     response = client.post(CHAT, json=BODIES[CHAT])
@@ -273,9 +284,9 @@ def test_usage_of_absurd_size_from_an_upstream_does_not_stop_the_books(
 def test_lone_surrogates_in_an_upstreams_answer_cost_one_answer_at_most(
     client: TestClient, upstream: StubUpstream
 ) -> None:
-    upstream.scripts["near"] = Script(words=("a\ud800", "b"))
+    upstream.scripts["torn"] = Script(words=("a\ud800", "b"))
     for stream in (False, True):
-        response = client.post(CHAT, json={**BODIES[CHAT], "model": "near", "stream": stream})
+        response = client.post(CHAT, json={**BODIES[CHAT], "model": "torn", "stream": stream})
         assert response.status_code in {200, 502}
         response.content.decode("utf-8")
     upstream.scripts.clear()
