@@ -17,7 +17,7 @@ from modelyard.settings import Settings
 from tests.integration.live_server import live_server
 
 ASK: Any = [{"role": "user", "content": "How do I centre a div?"}]
-EXPLAIN = {"modelyard": {"explain": True}}
+EXPLAIN: Any = {"modelyard": {"explain": True}}
 
 
 @dataclass
