@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serving.faults import FAULTS, PROMPT, RETRIES, TIMES, Fault, Mode, meet
+from benchmarks.serving.faults import FAULTS, PROMPT, RETRIES, Fault, Mode, meet
 from modelyard.catalog import BaseModel, Composite, Price
 from modelyard.catalog.records import Deployment
 from modelyard.errors import UpstreamError
