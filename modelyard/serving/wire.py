@@ -109,6 +109,13 @@ class ChatRequest(_Wire):
     user: str | None = pydantic.Field(default=None, max_length=200)
     metadata: dict[str, str] | None = None
 
+    @pydantic.field_validator("response_format")
+    @classmethod
+    def _named_format(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        if given is not None and not isinstance(given.get("type"), str):
+            raise ValueError(f"response_format needs a string 'type', but got {given.get('type')!r:.50}")
+        return given
+
     @pydantic.field_validator("n")
     @classmethod
     def _one_answer(cls, n: int | None) -> int | None:
@@ -156,7 +163,7 @@ def _needs(request: ChatRequest) -> frozenset[Capability]:
     needs = set[Capability]()
     if request.tools or request.functions:
         needs.add("tools")
-    if request.response_format and request.response_format.get("type") not in {None, "text"}:
+    if request.response_format and request.response_format["type"] != "text":
         needs.add("json")
     for message in request.messages:
         for part in message.content if isinstance(message.content, list) else ():

@@ -144,7 +144,7 @@ def test_model_of_the_wrong_kind_is_refused(client: TestClient, path: str, value
         ("tools", {}), ("tools", [3]), ("tool_choice", 3), ("functions", "x"), ("response_format", "json"), ("response_format", []),
         ("user", 3), ("user", "x" * 201), ("metadata", []), ("metadata", {"a": 1}), ("modelyard", 3), ("modelyard", {"explain": "yes"}),
         ("modelyard", {"conversation": ""}), ("modelyard", {"conversation": 3}), ("frequency_penalty", 9), ("presence_penalty", "x"),
-        ("max_tokens", 10**30), ("seed", 2**70),
+        ("response_format", {}), ("response_format", {"type": []}), ("max_tokens", 10**30), ("seed", 2**70),
     ],
 )  # fmt: skip
 def test_chat_fields_of_the_wrong_kind_are_named(client: TestClient, field: str, value: Any) -> None:
