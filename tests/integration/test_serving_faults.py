@@ -129,7 +129,7 @@ def test_read_only_database_costs_no_answer_and_no_row(
             connection.execute(text("SET default_transaction_read_only = off"))
             connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = {not writable}"))
             others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            connection.execute(text(f"SELECT pg_terminate_backend(pid) {others}"))  # noqa: S608
+            connection.execute(text(f"SELECT pg_terminate_backend(pid) {others}"))
 
     with running(furnished.model_copy(update={"database_url": full_url(empty_postgresql)})) as server:
         assert server.chat().status_code == 200
