@@ -24,7 +24,7 @@ from modelyard.serving.logs import note
 from modelyard.serving.metrics import Metrics
 from modelyard.serving.problems import BUG, JsonResponse, described
 from modelyard.serving.reports import Reports
-from modelyard.serving.wire import Asked, ChunkWriter, completion_body, header_safe
+from modelyard.serving.wire import Asked, ChunkWriter, completion_body, header_safe, json_bytes
 from modelyard.types import Answer, Delta, Usage, estimate_tokens
 
 log = logging.getLogger("modelyard.serving")
@@ -276,7 +276,10 @@ def bound(model: CompositeModel, asked: Asked) -> Usage:
     Where the request sets no `max_tokens`, an answer of the model's longest, or of four times its typical length, is assumed.
     """
     message = asked.message
-    prompt = round(estimate_tokens(sum(len(turn.text) for turn in message.turns))) + 4 * len(message.turns)
+    chars = sum(len(turn.text) for turn in message.turns)
+    if told := [message.parameters[name] for name in PROMPTED if name in message.parameters]:
+        chars += len(json_bytes(told))
+    prompt = round(estimate_tokens(chars)) + 4 * len(message.turns)
     limit = message.parameters.get("max_completion_tokens") or message.parameters.get("max_tokens")
     parts = model.parts
     prompt += PASSAGE_TOKENS * parts.spec.passages if parts.index is not None else 0
@@ -287,5 +290,6 @@ def bound(model: CompositeModel, asked: Asked) -> Usage:
     return Usage(prompt, tokens, dearest)
 
 
+PROMPTED = ("tools", "functions", "response_format")  # parameters that a model reads as part of its prompt
 PASSAGE_TOKENS = 250  # of a passage that retrieval puts before the model, about
 LONGEST_ANSWER = 4  # times the typical length

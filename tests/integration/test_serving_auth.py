@@ -150,6 +150,15 @@ async def test_crowd_cannot_pass_a_nearly_spent_budget(server: Running, upstream
     assert all("retry-after" in response.headers for response in refused)
 
 
+def test_tools_count_as_part_of_the_prompt(server: Running, upstream: StubUpstream) -> None:
+    key = server.key()
+    server.parts.quotas.put(Quota("key", key_id(server, key), usd_per_day=1e-3))
+    tools = [{"type": "function", "function": {"name": "f", "description": "x " * 4000}}]
+    refused = server.chat(key, max_tokens=4, tools=tools)
+    assert (refused.status_code, refused.json()["error"]["code"], upstream.raw) == (429, "insufficient_quota", [])
+    assert server.chat(key, max_tokens=4).status_code == 200
+
+
 def test_project_and_model_type_have_budgets_of_their_own(server: Running) -> None:
     ours, theirs = server.key(), server.parts.keyring.create("other", "test", ["chat"])[1]
     server.parts.quotas.put(Quota("project", "shop", usd_per_month=1e-9))
