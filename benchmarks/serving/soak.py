@@ -67,6 +67,7 @@ def soak(model: str, wanted: int, clients: int) -> dict[str, Any]:
             seconds += facts["seconds"]
             if not warm_mb and done >= wanted / 10:
                 warm_mb = resident_mb(server.pid)
+            print(f"{model}: {done} requests, {resident_mb(server.pid):.0f} MB", file=sys.stderr, flush=True)
         end_mb = resident_mb(server.pid)
     return {
         "requests": done,
