@@ -33,6 +33,7 @@ TABLES: Final[Mapping[str, Any]] = {
     "fragment": Fragment.__table__,
     "usage": ModelUsage.__table__,
 }
+COLUMNS: Final = {name: frozenset(table.columns.keys()) for name, table in TABLES.items()}
 # What PostgreSQL calls a row's fault: data, constraints, limits, types. Anything else may pass: a standby, rights, a missing table.
 ROW_STATES: Final = ("22", "23", "54", "42804", "42P18")
 
@@ -149,7 +150,7 @@ def _request(rows: Row, refused: list[Refusal]) -> _Request:
     """Return a request's rows with their moments as such; what has no form of a row is refused."""
     found = _Request(None, (), ())
     try:
-        found.usages = [_typed(row) for row in rows["usages"]]
+        found.usages = [_typed("usage", row) for row in rows["usages"]]
     except Exception as error:
         refused.append(Refusal("request", rows, first_line(error)))
         return found
@@ -157,15 +158,21 @@ def _request(rows: Row, refused: list[Refusal]) -> _Request:
     try:
         message = rows["message"]
         if message is not None:
-            fragments = [_typed(row) for row in fragment_rows(message)]
-            found.message, found.fragments = _typed(message), fragments
+            fragments = [_typed("fragment", row) for row in fragment_rows(message)]
+            found.message, found.fragments = _typed("message", message), fragments
     except Exception as error:
         refused.append(Refusal("message", message, first_line(error)))
     return found
 
 
-def _typed(row: Row) -> dict[str, Any]:
-    """Return a row with its moment as one, and texts that every database accepts."""
+def _typed(name: str, row: Row) -> dict[str, Any]:
+    """Return a row with its moment as one, and texts that every database accepts.
+
+    Raises:
+        ValueError: A column is unknown, which SQLAlchemy would leave out, or the moment is none.
+    """
+    if not row.keys() <= COLUMNS[name]:
+        raise ValueError(f"the table {name} has no column {min(row.keys() - COLUMNS[name])!r}")
     typed = {
         name: value.replace("\x00", "\ufffd") if isinstance(value, str) and "\x00" in value else value
         for name, value in row.items()
