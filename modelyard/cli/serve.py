@@ -41,7 +41,15 @@ def _serve(args: argparse.Namespace) -> int:
     )  # what is broken is said now
     calm_garbage_collection()
     uvicorn.run(
-        create_app(parts), host=args.host, port=args.port, loop="auto", http="auto", access_log=False, log_config=None
+        create_app(parts),
+        host=args.host,
+        port=args.port,
+        loop="auto",
+        http="auto",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,  # nothing here asks for the caller's address
+        server_header=False,
     )
     return 0
 

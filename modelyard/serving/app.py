@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
 
 from modelyard import __version__
 from modelyard.control.keys import ANONYMOUS, Principal, Scope, bearer
@@ -26,6 +26,7 @@ from modelyard.serving.books import Caller, embedding_row
 from modelyard.serving.chat import ChatJob, Desk, StreamedResponse
 from modelyard.serving.embeddings import parse_embeddings_request
 from modelyard.serving.feedback import parse_feedback
+from modelyard.serving.lane import FastLane
 from modelyard.serving.logs import RequestLog, current_request_id, note
 from modelyard.serving.parts import ServerParts
 from modelyard.serving.problems import JsonResponse, on_bug, on_http_error, on_modelyard_error
@@ -35,12 +36,13 @@ from modelyard.storage import record_feedback
 from modelyard.types import Usage, estimate_tokens, new_id
 
 LONGEST_BODY: Final = 8 << 20  # bytes; images come inside
+TOO_LONG: Final = f"The request's body must not be longer than {LONGEST_BODY} bytes."
 LEFT: Final = 499  # what nginx logs for a caller who left before the answer began; nobody reads it
 FLUSH_S: Final = 2.0  # how long feedback waits for its answer to reach the database
 log = logging.getLogger("modelyard.serving")
 
 
-def create_app(parts: ServerParts) -> Starlette:
+def create_app(parts: ServerParts) -> ASGIApp:
     """Return the app; it starts its parts when it starts, and closes them when it ends."""
     server = _Server(parts)
     routes: list[BaseRoute] = [
@@ -54,12 +56,13 @@ def create_app(parts: ServerParts) -> Starlette:
         Mount("/admin", create_admin(parts.admin_context)),
         Mount("/analytics", create_analytics(parts.admin_context)),
     ]
-    return Starlette(
+    app = Starlette(
         routes=routes,
         exception_handlers={ModelyardError: on_modelyard_error, HTTPException: on_http_error, Exception: on_bug},
-        middleware=[Middleware(RequestLog, log_prompts=parts.settings.log_prompts)],
         lifespan=server.lifespan,
     )
+    lane = FastLane({("POST", "/v1/chat/completions"): server.chat, ("POST", "/v1/embeddings"): server.embeddings}, app)
+    return RequestLog(lane, log_prompts=parts.settings.log_prompts)
 
 
 class _Server:
@@ -90,7 +93,7 @@ class _Server:
             _require(principal, asked.model)
             caller = _caller(principal, asked.user, request)
             job = ChatJob(self._desk, model, asked, principal, caller, served.revision)
-            async with Attendance(request):
+            async with Attendance(request.receive):
                 response = await job.respond()
                 if isinstance(response, StreamedResponse):
                     streaming, response.after = True, self._leave
@@ -222,17 +225,18 @@ async def _body(request: Request) -> bytes:
         HTTPException: 413, the body is longer.
         BadRequest: It broke off.
     """
-    too_long = HTTPException(413, f"The request's body must not be longer than {LONGEST_BODY} bytes.")
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > LONGEST_BODY:
-        raise too_long
-    chunks, size = list[bytes](), 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > LONGEST_BODY:
-                raise too_long
-            chunks.append(chunk)
-    except ClientDisconnect:
-        raise BadRequest("The request's body broke off.") from None
-    return b"".join(chunks)
+        raise HTTPException(413, TOO_LONG)
+    chunks, size, more = list[bytes](), 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise BadRequest("The request's body broke off.")
+        chunk: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(chunk)
+        if size > LONGEST_BODY:
+            raise HTTPException(413, TOO_LONG)
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -1,7 +1,6 @@
-"""Notices a caller who leaves while the answer has not begun, so that no upstream works on for nobody.
+"""Notices a caller who leaves before the answer is whole, so that no upstream works on for nobody.
 
-Looking costs a task, and most answers have begun before anybody could leave: it starts after a moment only. Once the answer has begun,
-the response itself notices.
+Looking costs a task, and most answers are there before anybody could leave: it starts after a moment only.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import asyncio
 from types import TracebackType
 from typing import Final, Self
 
-from starlette.requests import Request
+from starlette.types import Receive
 
 PATIENCE_S: Final = 0.25
 
@@ -18,8 +17,8 @@ PATIENCE_S: Final = 0.25
 class Attendance:
     """Cancels what runs inside it when the caller leaves, and says so in `left`."""
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
         self._task: asyncio.Task[None] | None = None
         self.left = False
 
@@ -43,7 +42,7 @@ class Attendance:
         self._task = loop.create_task(self._watch(answering))
 
     async def _watch(self, answering: asyncio.Task[None] | None) -> None:
-        while (await self._request.receive())["type"] != "http.disconnect":
+        while (await self._receive())["type"] != "http.disconnect":
             pass
         self.left = True
         if answering is not None:

@@ -19,6 +19,7 @@ from modelyard.control.limits import Limits, Permit
 from modelyard.errors import ModelyardError
 from modelyard.generation import Trail
 from modelyard.serving.admission import admit
+from modelyard.serving.attendance import Attendance
 from modelyard.serving.books import Caller, Entry, Sink
 from modelyard.serving.logs import note
 from modelyard.serving.metrics import Metrics
@@ -115,22 +116,24 @@ class ChatJob:
         self, plan: Plan, first: Delta | Answer, rest: AsyncGenerator[Delta | Answer]
     ) -> AsyncIterator[bytes]:
         writer = ChunkWriter(self._message.id, self._asked.model, include_usage=self._asked.include_usage)
-        piece = first
+        piece, written = first, writer.start()
         try:
-            yield writer.start()
             while isinstance(piece, Delta):
                 self._said.append(piece.text)
-                yield writer.piece(piece)
+                written += writer.piece(piece)
+                if not piece.followed:  # what came together is sent together
+                    yield written
+                    written = b""
                 piece = await anext(rest)
-            yield writer.end(piece, await self._close(plan, piece))
+            yield written + writer.end(piece, await self._close(plan, piece))
         except ModelyardError as error:
             log.warning("The answer %s broke off: %s", self._message.id, error)
             await self._fail(error)
-            yield writer.broken(described(error)[1])
+            yield written + writer.broken(described(error)[1])
         except Exception as error:
             log.exception("The answer %s broke off", self._message.id)
             await self._fail(error)
-            yield writer.broken(BUG)
+            yield written + writer.broken(BUG)
 
     async def leave(self, rest: AsyncGenerator[Delta | Answer]) -> None:
         """End a stream that is not whole: its caller left, perhaps before the first byte. One that has ended stays as it is."""
@@ -259,9 +262,10 @@ class StreamedResponse(StreamingResponse):
         self.after: Callable[[], None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream."""
+        """Send the stream, as long as its caller stays."""
         try:
-            await super().__call__(scope, receive, send)
+            async with Attendance(receive):
+                await self.stream_response(send)
         finally:
             try:
                 await self._job.leave(self._pieces)

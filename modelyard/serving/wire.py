@@ -346,9 +346,12 @@ def model_body(name: str, kind: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "modelyard", "kind": kind}
 
 
+_UNPRINTABLE: Final = bytes.maketrans(bytes([*range(32), 127]), b"?" * 33)
+
+
 def header_safe(text: str, longest: int = 200) -> str:
-    """Return text as a header can carry it: one line of printable ASCII, other characters replaced by `?`."""
-    if text.isascii() and text.isprintable():
-        return text[:longest].strip()
-    line = " ".join(text.split()).encode("ascii", "replace").decode("ascii")
-    return "".join(letter if letter.isprintable() else "?" for letter in line)[:longest]
+    """Return text as a header can carry it: one line of printable ASCII, other characters replaced by `?`, a minus sign by a hyphen."""
+    if not (text.isascii() and text.isprintable()):
+        line = " ".join(text.split()).replace("−", "-")
+        text = line.encode("ascii", "replace").translate(_UNPRINTABLE).decode("ascii")
+    return text[:longest].strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
+from modelyard.errors import UpstreamError
 from modelyard.types import Delta, FinishReason
 from modelyard.upstream.endpoint import Endpoint
 from modelyard.upstream.events import EventReader, MalformedEvents
@@ -42,8 +43,22 @@ class StreamedAnswer:
         """Read the next bytes, b"" at the end of the body, and yield what is to be passed on; `done` once the end mark was seen.
 
         Raises:
-            UpstreamError: They are no stream of chunks, or hold an error.
+            UpstreamError: They are no stream of chunks, or hold an error; what came before that is yielded first.
         """
+        held, broken = None, None
+        try:
+            for delta in self._deltas(chunk):
+                if held is not None:
+                    yield Delta(held.text, held.fields, followed=True)
+                held = delta
+        except UpstreamError as error:
+            broken = error
+        if held is not None:
+            yield held
+        if broken is not None:
+            raise broken
+
+    def _deltas(self, chunk: bytes) -> Iterator[Delta]:
         try:
             for event in self._events.feed(chunk) if chunk else self._events.finish():
                 if event.strip() == DONE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator
@@ -219,11 +220,15 @@ def test_feedback_that_cannot_be_kept_is_a_bad_request(server: Running, body: di
 
 
 @pytest.fixture
-def litellm() -> Any:
+def litellm() -> Iterator[Any]:
     import litellm
 
     litellm.telemetry = False
-    return litellm
+    loop = asyncio.new_event_loop()  # else it makes one of its own, and leaves it open
+    asyncio.set_event_loop(loop)
+    yield litellm
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.mark.filterwarnings("ignore")  # LiteLLM's own

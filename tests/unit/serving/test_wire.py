@@ -296,7 +296,7 @@ def test_lone_surrogates_in_an_upstreams_answer_cost_one_answer_at_most(
     ("text", "safe"),
     [
         ("plain", "plain"), ("a\r\nb", "a b"), ("☂ é", "? ?"), ("\x00\x1b[3m", "??[3m"), ("x" * 300, "x" * 200), ("", ""),
-        ("\u2028x", "x"), ("a\tb", "a b"),
+        ("\u2028x", "x"), ("a\tb", "a b"), ("score − 2 × cost", "score - 2 ? cost"),
     ],
 )  # fmt: skip
 def test_header_is_one_line_of_printable_ascii(text: str, safe: str) -> None:
