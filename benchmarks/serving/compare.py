@@ -2,7 +2,7 @@
 
     python -m benchmarks.serving.compare [--seconds 8] [--rounds 3] [--json OUT] [--without-litellm] [--sentences]
 
-Each server is one process with one worker, pinned to a core of its own where there are enough; wrk loads it from the others. Rounds are
+Each server is one process with one worker, pinned to a core of its own where there are two; wrk loads it from the others. Rounds are
 interleaved, and the median of each server's rounds counts. Every prompt is distinct, so that no cache helps. Modelyard authenticates a key
 with limits, classifies, routes with a learned router, keeps breakers and writes usage; LiteLLM authenticates its master key over two
 deployments and a fallback, without a database, bytecode compiled, OpenTelemetry installed. Needs wrk (Debian: wrk) and Linux.
@@ -66,7 +66,9 @@ def main() -> int:
     if shutil.which("wrk") is None:
         sys.exit("This benchmark needs wrk, as in Debian's package wrk.")
     cores = sorted(os.sched_getaffinity(0))
-    own = cores if len(cores) >= 4 else [cores[0]] * 4
+    # The server under load has a core of its own where there are two; the stub and the client share the other one then.
+    own = [cores[0], cores[min(1, len(cores) - 1)]]
+    clients = cores[2:] or cores[:1]
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         upstream = free_port()
@@ -78,7 +80,7 @@ def main() -> int:
         servers.append(stack.enter_context(modelyard(scratch, upstream, own[1], sentences=args.sentences)))
         if not args.without_litellm:
             servers.append(stack.enter_context(litellm(scratch, upstream, own[1])))
-        results = measure(servers, args.rounds, args.seconds, own[2:] or own)
+        results = measure(servers, args.rounds, args.seconds, clients)
     print(table(results))
     if args.json:
         args.json.write_text(

@@ -81,7 +81,7 @@ def soak(model: str, wanted: int, clients: int) -> dict[str, Any]:
 
 def burst(port: int, model: str, key: str, clients: int, cores: list[int]) -> dict[str, Any]:
     """Load the server for some seconds."""
-    others = ",".join(map(str, cores[2:] or cores))
+    others = ",".join(map(str, cores[2:] or cores[:1]))
     command = ["taskset", "-c", others, "wrk", "-t2", f"-c{clients}", f"-d{BURST_S}s", "-s", str(HERE / "prompts.lua")]
     done = subprocess.run(
         [*command, f"http://127.0.0.1:{port}", "--", model, key, "whole"], check=True, capture_output=True, text=True
