@@ -8,12 +8,13 @@ Each arrow is one function; each stage adds one `StepReport`. Money is in USD, t
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from operator import attrgetter
 from typing import Any, Literal
+
+from modelyard.identifiers import ordered_hex
 
 Role = Literal["system", "user", "assistant", "tool"]
 StepStatus = Literal["ran", "partial", "skipped", "failed"]
@@ -31,8 +32,8 @@ def estimate_tokens(chars: float) -> float:
 
 
 def new_id(prefix: str) -> str:
-    """Return a fresh identifier such as `msg-9f0c…`."""
-    return f"{prefix}-{uuid.uuid4().hex}"
+    """Return a fresh identifier such as `msg-019a…`; those of a prefix sort by the millisecond they were made in."""
+    return f"{prefix}-{ordered_hex()}"
 
 
 @dataclass(frozen=True, slots=True)

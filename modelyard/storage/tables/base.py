@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
-import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,6 +13,8 @@ import orjson
 from sqlalchemy import JSON, CheckConstraint, DateTime, Dialect, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
+
+from modelyard.identifiers import ordered_hex
 
 # Names that both databases and every later migration agree on.
 NAMING: Final = {
@@ -105,7 +105,7 @@ def now() -> datetime:
 
 def ordered_id() -> str:
     """Return a fresh ULID: 26 characters that sort by the millisecond they were made in, so that indexes grow at one end."""
-    number = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
+    number = int(ordered_hex(), 16)
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
