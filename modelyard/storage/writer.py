@@ -169,11 +169,11 @@ class Writer:
         while self._at < target:
             number, offset = self._at
             file = self._opened(number)
-            chunk = read_chunk(file, offset) if file is not None else None
+            chunk = read_chunk(file, offset, finished=True) if file is not None else None
             if chunk is not None and chunk.end > offset:
                 self._settle(segment_path(self._spool.folder, self._spool.process, number), chunk)
                 self._at = number, chunk.end
-                self._spool.store(self._at, sum(entry.kind == "finish" for entry in chunk.entries))
+                self._spool.store(self._at, len(chunk.entries))
             elif number < target[0]:
                 self._next(number)
             else:
