@@ -1,6 +1,9 @@
 """The lines of a spool: one entry a line, so that a damaged or torn one costs itself alone.
 
-letter of the kind, CRC-32 of that letter and the JSON as 8 hex digits, JSON `[id, facts]`, line feed
+letter of the kind, CRC-32 of that letter and the rest as 8 hex digits, JSON `[id, facts, name, …]`, line feed
+
+The names are of the message's JSON columns that stand behind it, each after a tab (which JSON has none of): a reader passes them on as they
+are. They are most of a line, and to take them apart costs more than to store it.
 """
 
 from __future__ import annotations
@@ -9,9 +12,11 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, cast
 
 import orjson
+
+from modelyard.storage.tables.base import JsonText
 
 BATCH: Final = 1000  # entries read at a time
 BATCH_BYTES: Final = 4 << 20  # and bytes, so that long rows do not fill the memory
@@ -21,6 +26,7 @@ _LETTER: Final[Mapping[Kind, bytes]] = {"begin": b"B", "finish": b"F"}
 _KIND: Final[Mapping[bytes, Kind]] = {letter: kind for kind, letter in _LETTER.items()}
 _SEED: Final = {letter: zlib.crc32(letter) for letter in _KIND}
 _BEGIN: Final = _LETTER["begin"]
+_JSON_COLUMNS: Final = ("model_metadata", "rag_sources", "processing_metadata")
 _HEAD: Final = 9  # bytes before the JSON
 _CUT: Final = "…"  # stands for what is nested too deeply, or in itself
 _DEEPEST: Final = 100
@@ -52,22 +58,24 @@ class Chunk:
 
 def encode(entry: Entry) -> bytes:
     """Return an entry's line; whatever JSON has no form for is written as text."""
-    record = [entry.id, entry.facts]
     try:
-        payload = _dumps(record)
+        payload = _payload(entry)
     except TypeError:  # lone surrogates, which JSON from outside may hold and no database takes, and worse
-        payload = orjson.dumps(_forced(record, ()))
+        payload = orjson.dumps(_forced([entry.id, entry.facts], ()))
     letter = _LETTER[entry.kind]
     return b"%s%08x%s\n" % (letter, zlib.crc32(payload, _SEED[letter]), payload)
 
 
 def decode(line: bytes) -> Entry | None:
-    """Return the entry of a line without its end, or None where it is torn or damaged."""
+    """Return the entry of a line without its end, or None where it is torn or damaged; JSON columns are `JsonText` in it."""
     if not _sound(line):
         return None
+    head, *texts = line[_HEAD:].split(b"\t")
     try:
-        id, facts = orjson.loads(line[_HEAD:])
-    except (ValueError, TypeError):
+        id, facts, *names = orjson.loads(head)
+        if names:
+            facts["message"].update(zip(names, [JsonText(text, "utf-8") for text in texts], strict=True))
+    except (ValueError, TypeError, LookupError, AttributeError):
         return None
     return Entry(_KIND[line[:1]], id, facts)
 
@@ -99,6 +107,19 @@ def read_chunk(file: BinaryIO, offset: int, until: int | None = None, *, finishe
         else:
             entries.append(entry)
     return Chunk(tuple(entries), tuple(damaged), offset + len(block) - len(rest))
+
+
+def _payload(entry: Entry) -> bytes:
+    record, texts, message = [entry.id, entry.facts], [b""], entry.facts.get("message")
+    if isinstance(message, dict):
+        rest = cast("dict[str, Any]", message).copy()
+        for name in _JSON_COLUMNS:
+            if isinstance(rest.get(name), dict | list):
+                texts.append(_dumps(rest.pop(name)))
+                record.append(name)
+        record[1] = {**entry.facts, "message": rest}
+    texts[0] = _dumps(record)
+    return b"\t".join(texts)
 
 
 def _dumps(record: Any) -> bytes:

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import orjson
 
+from modelyard.storage.tables.base import JsonText
+
 REFUSED: Final = "refused.jsonl"
 
 log = logging.getLogger("modelyard.storage")
@@ -47,7 +49,9 @@ def set_aside(folder: Path, refused: Sequence[Refusal]) -> None:
     log.error(
         "%d of %s and the like set aside in %s, because of: %s.", len(refused), first.table, REFUSED, first.reason
     )
-    lines = b"".join(orjson.dumps(asdict(refusal)) + b"\n" for refusal in refused)
+    lines = b"".join(
+        orjson.dumps(asdict(refusal), default=_json, option=orjson.OPT_PASSTHROUGH_SUBCLASS) + b"\n" for refusal in refused
+    )
     descriptor = os.open(
         folder / REFUSED, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
     )  # texts are for the owner alone
@@ -55,3 +59,9 @@ def set_aside(folder: Path, refused: Sequence[Refusal]) -> None:
         file.write(lines)
         file.flush()
         os.fsync(descriptor)
+
+
+def _json(value: Any) -> orjson.Fragment:
+    if isinstance(value, JsonText):
+        return orjson.Fragment(str(value))
+    raise TypeError(f"no row holds a {type(value).__name__}")

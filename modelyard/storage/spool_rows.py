@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import orjson
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
@@ -25,6 +26,7 @@ from modelyard.storage.database import Database, StorageError
 from modelyard.storage.fragments import fragment_rows
 from modelyard.storage.spool_refused import Refusal
 from modelyard.storage.tables import Fragment, Message, ModelUsage
+from modelyard.storage.tables.base import JsonText
 
 Row = Mapping[str, Any]
 
@@ -158,7 +160,9 @@ def _request(rows: Row, refused: list[Refusal]) -> _Request:
     try:
         message = rows["message"]
         if message is not None:
-            fragments = [_typed("fragment", row) for row in fragment_rows(message)]
+            sources = message["rag_sources"]
+            sources = orjson.loads(str(sources)) if isinstance(sources, JsonText) else sources
+            fragments = [_typed("fragment", row) for row in fragment_rows({**message, "rag_sources": sources})]
             found.message, found.fragments = _typed("message", message), fragments
     except Exception as error:
         refused.append(Refusal("message", message, first_line(error)))

@@ -116,10 +116,16 @@ def storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
+class JsonText(str):
+    """What a JSON column holds, as JSON already: whoever passes a row on need not take it apart."""
+
+    __slots__ = ()
+
+
 def to_json(value: Any) -> str:
     """Return JSON that every database can also read in: without NUL, lone surrogates and NaN."""
     try:
-        text = orjson.dumps(value).decode()
+        text = value if type(value) is JsonText else orjson.dumps(value).decode()
     except TypeError:  # lone surrogates, keys that are no text
         text = storable(json.dumps(value, ensure_ascii=False))
     return _JSON_NUL.sub(r"\1\\ufffd", text) if r"\u0000" in text else text
