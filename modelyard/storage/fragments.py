@@ -44,7 +44,7 @@ _Piece = tuple[str, int, int, str, str | None]  # kind, start, end, text, langua
 
 def _pieces(answer: str, sources: Sequence[Mapping[str, Any]]) -> Iterator[_Piece]:
     done = 0
-    for fence in _FENCE.finditer(answer):
+    for fence in _FENCE.finditer(answer) if "```" in answer or "~~~" in answer else ():
         yield from _prose(answer, done, fence.start(), sources)
         done = fence.end()
         yield "code", fence.start(), done, fence[0], fence[2][:LONGEST_LANGUAGE].lower() or None
@@ -55,7 +55,7 @@ def _prose(answer: str, start: int, end: int, sources: Sequence[Mapping[str, Any
     if not answer[start:end].strip():
         return
     yield "text", start, end, answer[start:end], None
-    for mark in _MARK.finditer(answer, start, end):
+    for mark in _MARK.finditer(answer, start, end) if sources else ():
         for number in dict.fromkeys(map(int, mark[1].split(","))):
             if 1 <= number <= len(sources):
                 yield "citation", mark.start(), mark.end(), str(sources[number - 1]["document"]), None

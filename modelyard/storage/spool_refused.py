@@ -50,7 +50,8 @@ def set_aside(folder: Path, refused: Sequence[Refusal]) -> None:
         "%d of %s and the like set aside in %s, because of: %s.", len(refused), first.table, REFUSED, first.reason
     )
     lines = b"".join(
-        orjson.dumps(asdict(refusal), default=_json, option=orjson.OPT_PASSTHROUGH_SUBCLASS) + b"\n" for refusal in refused
+        orjson.dumps(asdict(refusal), default=_json, option=orjson.OPT_PASSTHROUGH_SUBCLASS) + b"\n"
+        for refusal in refused
     )
     descriptor = os.open(
         folder / REFUSED, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600

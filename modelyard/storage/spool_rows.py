@@ -9,8 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, Table
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection
 from sqlalchemy.exc import (
     CompileError,
     DataError,
@@ -24,6 +23,7 @@ from sqlalchemy.exc import (
 
 from modelyard.storage.database import Database, StorageError
 from modelyard.storage.fragments import fragment_rows
+from modelyard.storage.spool_insert import Inserts, insert_of, without_nul
 from modelyard.storage.spool_refused import Refusal
 from modelyard.storage.tables import Fragment, Message, ModelUsage
 from modelyard.storage.tables.base import JsonText
@@ -60,6 +60,7 @@ class RowStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._inserts = Inserts(database.engine.dialect)
         self._migrated = False
 
     def store(self, ended: Iterable[Row]) -> list[Refusal]:
@@ -75,7 +76,7 @@ class RowStore:
                 self._database.migrate()
                 self._migrated = True
             with self._connection() as connection:
-                if not _together(connection, requests):
+                if not self._together(connection, requests):
                     with connection.begin():
                         for request in requests:
                             _apart(connection, request, refused)
@@ -83,6 +84,23 @@ class RowStore:
             self._migrated = False  # it may come back as another one
             raise Unreachable(f"Usage waits in the spool: {first_line(error)}.") from error
         return refused
+
+    def _together(self, connection: Connection, requests: Sequence[_Request]) -> bool:
+        """Store all rows; return False, and store none, where one of them is at fault."""
+        tables = {
+            "message": [request.message for request in requests if request.message is not None],
+            "fragment": [row for request in requests for row in request.fragments],
+            "usage": [row for request in requests for row in request.usages],
+        }
+        try:
+            with connection.begin():
+                for name, rows in tables.items():
+                    self._inserts.insert(connection, TABLES[name], rows)
+        except Exception as error:
+            if not _rows_fault(error):
+                raise
+            return False
+        return True
 
     @contextmanager
     def _connection(self) -> Generator[Connection]:
@@ -98,24 +116,6 @@ class RowStore:
                 raw.execute("PRAGMA synchronous = NORMAL")
 
 
-def _together(connection: Connection, requests: Sequence[_Request]) -> bool:
-    """Store all rows; return False, and store none, where one of them is at fault."""
-    tables = {
-        "message": [request.message for request in requests if request.message is not None],
-        "fragment": [row for request in requests for row in request.fragments],
-        "usage": [row for request in requests for row in request.usages],
-    }
-    try:
-        with connection.begin():
-            for name, rows in tables.items():
-                _insert(connection, name, rows)
-    except Exception as error:
-        if not _rows_fault(error):
-            raise
-        return False
-    return True
-
-
 def _apart(connection: Connection, request: _Request, refused: list[Refusal]) -> None:
     """Store a request row by row; fragments belong to their message."""
     if request.message is not None and _alone(connection, "message", request.message, refused):
@@ -128,24 +128,14 @@ def _apart(connection: Connection, request: _Request, refused: list[Refusal]) ->
 def _alone(connection: Connection, name: str, row: Row, refused: list[Refusal]) -> bool:
     try:
         with connection.begin_nested():
-            _insert(connection, name, [row])
+            clean = {column: without_nul(value) if isinstance(value, str) else value for column, value in row.items()}
+            connection.execute(insert_of(TABLES[name], connection.dialect), [clean])
     except Exception as error:
         if not _rows_fault(error):
             raise
         refused.append(Refusal(name, row, first_line(error)))
         return False
     return True
-
-
-def _insert(connection: Connection, name: str, rows: Sequence[Row]) -> None:
-    """Insert the rows, those of the same columns together: one statement takes no others."""
-    groups: dict[frozenset[str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(frozenset(row), []).append(row)
-    table: Table = TABLES[name]
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    for alike in groups.values():
-        connection.execute(insert(table).on_conflict_do_nothing(index_elements=["id"]), alike)
 
 
 def _request(rows: Row, refused: list[Refusal]) -> _Request:
@@ -169,21 +159,15 @@ def _request(rows: Row, refused: list[Refusal]) -> _Request:
     return found
 
 
-def _typed(name: str, row: Row) -> dict[str, Any]:
-    """Return a row with its moment as one, and texts that every database accepts.
+def _typed(name: str, row: Row) -> Row:
+    """Return a row with its moment as one.
 
     Raises:
         ValueError: A column is unknown, which SQLAlchemy would leave out, or the moment is none.
     """
     if not row.keys() <= COLUMNS[name]:
         raise ValueError(f"the table {name} has no column {min(row.keys() - COLUMNS[name])!r}")
-    typed = {
-        name: value.replace("\x00", "\ufffd") if isinstance(value, str) and "\x00" in value else value
-        for name, value in row.items()
-    }
-    if "created_at" in row:
-        typed["created_at"] = datetime.fromisoformat(row["created_at"])
-    return typed
+    return {**row, "created_at": datetime.fromisoformat(row["created_at"])} if "created_at" in row else row
 
 
 def _rows_fault(error: Exception) -> bool:
