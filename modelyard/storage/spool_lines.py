@@ -19,7 +19,7 @@ import orjson
 from modelyard.storage.tables.base import JsonText
 
 BATCH: Final = 1000  # entries read at a time
-BATCH_BYTES: Final = 4 << 20  # and bytes, so that long rows do not fill the memory
+BATCH_BYTES: Final = 1 << 20  # and bytes, so that long rows do not fill the memory
 
 Kind = Literal["begin", "finish"]
 _LETTER: Final[Mapping[Kind, bytes]] = {"begin": b"B", "finish": b"F"}

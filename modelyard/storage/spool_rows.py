@@ -128,7 +128,7 @@ def _apart(connection: Connection, request: _Request, refused: list[Refusal]) ->
 def _alone(connection: Connection, name: str, row: Row, refused: list[Refusal]) -> bool:
     try:
         with connection.begin_nested():
-            clean = {column: without_nul(value) if isinstance(value, str) else value for column, value in row.items()}
+            clean = {column: without_nul(value) if type(value) is str else value for column, value in row.items()}
             connection.execute(insert_of(TABLES[name], connection.dialect), [clean])
     except Exception as error:
         if not _rows_fault(error):

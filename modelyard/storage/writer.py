@@ -25,7 +25,7 @@ from modelyard.storage.spool_locks import Estate, Position, claimed, processes, 
 from modelyard.storage.spool_refused import Refusal, damaged_line, set_aside
 from modelyard.storage.spool_rows import RowStore, Unreachable, first_line
 
-EVERY_S: Final = 0.1
+EVERY_S: Final = 0.25  # a batch costs half a millisecond beside what its rows cost; whoever cannot wait flushes
 LONGEST_WAIT_S: Final = 5.0
 ADOPT_S: Final = 30.0  # how often files of dead processes are looked for
 

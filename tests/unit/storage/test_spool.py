@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from modelyard.storage.spool import Spool
 from modelyard.storage.spool_lines import Entry, decode, encode
 from modelyard.storage.spool_locks import claimed
 from modelyard.storage.spool_refused import REFUSED
+from modelyard.storage.tables.base import JsonText
 from modelyard.storage.writer import Writer
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
@@ -76,6 +78,18 @@ def test_a_line_reads_back_as_it_was_written(id: str, facts: dict[str, Any]) -> 
 
     assert line.count(b"\n") == 1
     assert decode(line[:-1]) == Entry("finish", id, facts)
+
+
+@given(st.dictionaries(st.sampled_from(["id", "model_metadata", "rag_sources", "processing_metadata"]), JSON))
+def test_json_columns_are_read_back_as_the_text_that_they_were_written_in(message: dict[str, Any]) -> None:
+    entry = decode(encode(Entry("finish", "m", {"message": message, "usages": [{"id": "m"}]}))[:-1])
+
+    assert entry is not None
+    found = entry.facts["message"]
+    texts = {name: value for name, value in found.items() if isinstance(value, JsonText)}
+    assert set(texts) == {name for name, value in message.items() if name != "id" and isinstance(value, dict | list)}
+    assert {**found, **{name: orjson.loads(str(text)) for name, text in texts.items()}} == message
+    assert entry.facts["usages"] == [{"id": "m"}]
 
 
 @given(st.data())
