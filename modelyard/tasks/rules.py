@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from modelyard.catalog import estimate_tokens
 from modelyard.predictors import softmax
 from modelyard.tasks.features import Structure, describe
 from modelyard.tasks.lexicon import DOMAINS
-from modelyard.tasks.matching import WEIGHTS, matches, weights
+from modelyard.tasks.matching import WEIGHTS, matches, terms, weights
 from modelyard.types import Message, Task
 
 COMPLEXITIES = ("simple", "moderate", "complex")
@@ -31,10 +32,13 @@ def keyword_scores(text: str) -> list[float]:
 
     A strong term counts 1, a weak one 0.4, n occurrences as ln(1 + n); a term of k domains gives each of them a k-th part.
     """
-    return _scores(matches(text))
+    counts: dict[str, int] = {}
+    for term in terms(text):
+        counts[term] = counts.get(term, 0) + 1
+    return _scores(counts)
 
 
-def _scores(found: Counter[str]) -> list[float]:
+def _scores(found: Mapping[str, int]) -> list[float]:
     scores = [0.0] * len(DOMAINS)
     for owners, n in zip(map(WEIGHTS.__getitem__, found), found.values(), strict=True):
         for number, weight in owners:
