@@ -134,7 +134,7 @@ class Tfidf:
         phrases = map(self._phrases.get, self.analyzer.phrases(reading), repeat(b""))
         indices, tf = _tally(bytearray().join(chain((_ENDS,), words, phrases)))
         values = _DAMPED.take(tf) * self.idf.take(indices)
-        norm = math.sqrt(values @ values)
+        norm = math.sqrt(values.dot(values))
         return SparseVector(indices, values / norm if norm else values)
 
     def _find_word(self, word: str) -> bytes:

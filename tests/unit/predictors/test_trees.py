@@ -156,3 +156,13 @@ def test_state_rebuilds_the_trees() -> None:
     grown = fit_regression(x, y, PARAMS, seed=0)
 
     np.testing.assert_array_equal(Trees.from_state(*grown.state())(x), grown(x))
+
+
+def test_outputs_without_trees_stand_between_those_with_some() -> None:
+    x, y, _ = table()
+    grown = fit_regression(x, y, PARAMS, seed=0)
+    all_of_them = Trees.beside([Trees.none(2), grown, Trees.none(1), grown])
+
+    scores = all_of_them.one(x[0])
+    np.testing.assert_allclose(scores, all_of_them(x[:1])[0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(scores, [0.0, 0.0, *grown(x[:1])[0], 0.0, *grown(x[:1])[0]], rtol=0, atol=1e-12)
