@@ -129,7 +129,8 @@ class RouterModel:
         features = self.first.features(text)
         outputs: list[float] = [] if self._grown is None else self._grown.one(features).tolist()
         if self.trees is None:
-            raw = features[: 3 * m].reshape(3, m).mean(axis=0).tolist()
+            first = features[: 3 * m].tolist()
+            raw = [sum(first[model::m]) / 3 for model in range(m)]
         else:
             difficulty, *advantages = outputs[: 1 + m]
             raw = [mean + difficulty + more for mean, more in zip(self.means.tolist(), advantages, strict=True)]
