@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, compress, repeat
+from itertools import chain, compress, count, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -143,14 +143,14 @@ class Tfidf:
         A word that is new, such as a number, has dozens of n-grams. Its windows of a few characters are not new, and say which short
         n-grams start there and whether a longer one may.
         """
-        found = [self._terms.get(word, b"")]
-        padded = f"\x02{word}\x03"
-        starts, size = range(len(padded) - self._low + 1), self._window
-        windows = [padded[start : start + size] for start in starts]
-        found.extend(map(self._of_window.__getitem__, windows))
-        for start in compress(starts, map(self._longer.__contains__, windows)):
-            ends = range(start + size + 1, min(start + self._high, len(padded)) + 1)
-            found.extend(self._terms.get("\x01" + padded[start:end], b"") for end in ends)
+        padded, size = f"\x02{word}\x03", self._window
+        windows = [padded[start : start + size] for start in range(len(padded) - self._low + 1)]
+        found = [self._terms.get(word, b""), *map(self._of_window.__getitem__, windows)]
+        found += [
+            self._terms.get("\x01" + padded[start : start + longer], b"")
+            for start in compress(count(), map(self._longer.__contains__, windows))
+            for longer in range(size + 1, min(self._high, len(padded) - start) + 1)
+        ]
         return b"".join(found)
 
     def _find_window(self, window: str) -> bytes:

@@ -48,8 +48,9 @@ class QuickScorer:
 
     def __call__(self, x: FloatArray) -> FloatArray:
         """Return the raw scores, shape (C,), of one row of features, shape (F,), none of them NaN."""
-        goes_right = (x.take(self.feature) > self.threshold).view(np.uint8).reshape(self.left.shape)
-        ruled_out = np.bitwise_or.reduce(self.left * goes_right, axis=0)
+        goes_right = (x.take(self.feature) > self.threshold).reshape(self.left.shape)
+        # Of one type, since NumPy converts within a product in pieces.
+        ruled_out = np.bitwise_or.reduce(self.left * goes_right.astype(self.left.dtype), axis=0)
         # The ones at the low end, and the zero that ends them: the last leaf is never ruled out.
         leaf = np.bitwise_count(ruled_out ^ (ruled_out + 1))
         return self.base + np.add.reduceat(self.value.take(self.before + leaf), self.start)
