@@ -36,6 +36,8 @@ IntArray = npt.NDArray[np.int64]
 # 1 + ln tf of every tf that a clipped text can have; nothing asks for that of 0.
 _DAMPED = np.float32(1.0) + np.log(np.maximum(np.arange(MAX_CHARS + 4, dtype=np.float32), np.float32(1.0)))
 
+_INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
+
 # Below and above every position: each run of equal ones then has an edge on both sides.
 _ENDS = np.array([-1, np.iinfo(np.int32).max], dtype=np.int32).tobytes()
 
@@ -189,8 +191,8 @@ def _tally(positions: bytearray) -> tuple[IntArray, IntArray]:
     Args:
         positions: Of four bytes each, `_ENDS` among them.
     """
-    ordered = np.frombuffer(positions, dtype=np.int32)
+    ordered = np.frombuffer(positions, _INT32)
     ordered.sort()
     edges = (ordered[1:] != ordered[:-1]).nonzero()[0]
     lasts = edges[1:]  # of each run of equal positions; the first edge is that of the lower end
-    return ordered.take(lasts).astype(np.int64), lasts - edges[:-1]
+    return ordered.take(lasts).astype(_INT64), lasts - edges[:-1]

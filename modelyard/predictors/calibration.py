@@ -34,6 +34,11 @@ def logit(p: FloatArray) -> FloatArray:
     return np.log(p) - np.log1p(-p)
 
 
+def _logit(p: float) -> float:
+    p = _EDGE if p < _EDGE else min(p, 1.0 - _EDGE)
+    return math.log(p) - math.log1p(-p)
+
+
 def softmax(x: FloatArray) -> FloatArray:
     """Return exp(x) / Σ exp(x) along the last axis."""
     e = np.exp(x - np.maximum.reduce(x, axis=-1, keepdims=True))
@@ -65,10 +70,8 @@ class Platt:
 
     def row(self, p: Sequence[float]) -> list[float]:
         """Map the predictions of one text, of length m, to calibrated ones."""
-        clipped = [min(max(value, _EDGE), 1.0 - _EDGE) for value in p]
-        logits = [math.log(value) - math.log1p(-value) for value in clipped]
-        maps = zip(self.slope.tolist(), logits, self.intercept.tolist(), strict=True)
-        return sigmoid_row([slope * value + intercept for slope, value, intercept in maps])
+        maps = zip(p, self.slope.tolist(), self.intercept.tolist(), strict=True)
+        return sigmoid_row([slope * _logit(value) + intercept for value, slope, intercept in maps])
 
     @classmethod
     def identity(cls, columns: int) -> Platt:

@@ -138,8 +138,10 @@ def describe(text: str) -> Structure:
 
 
 def _count_starts(pattern: re.Pattern[str], text: str, lines: int) -> int:
-    """Return how many lines start with a pattern; it need not be searched for in a single one."""
-    return len(pattern.findall(text)) if lines > 1 else int(pattern.match(text) is not None)
+    """Return how many lines start with a pattern, no small letter; it need not be searched for in a single line."""
+    if lines > 1:
+        return len(pattern.findall(text))
+    return int(not text[:1].islower() and pattern.match(text) is not None)
 
 
 def _characters(text: str) -> tuple[int, int, int, int, int]:

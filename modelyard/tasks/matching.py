@@ -66,7 +66,8 @@ def matches(text: str) -> Counter[str]:
 def terms(text: str) -> list[str]:
     """Return the terms of the lexicon in a text, repeats included."""
     reading = read(text.replace("’", "'"))
-    words, inside = reading.tokens, list[str]()
+    words: Sequence[str] = reading.tokens
+    inside: list[str] = []
     if not text.isascii():
         runs = {token for token in words if not token.isascii() and _UNSPACED.search(token)}
         inside = [term for token in words if token in runs for term in _inside(token)]
