@@ -106,9 +106,7 @@ class Tfidf:
         # How many characters a window has, and the windows that longer n-grams of the vocabulary start with.
         self._low, self._high, self._window = low, high, min(low + 1, high)
         self._longer = frozenset(
-            term[1 : self._window + 1]
-            for term in self._terms
-            if term.startswith("\x01") and len(term) > self._window + 1
+            term[1 : self._window + 1] for term in self._terms if len(term) > self._window + 1 and term[0] == "\x01"
         )
 
     @classmethod
