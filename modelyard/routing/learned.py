@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from modelyard.catalog import BaseModel
 from modelyard.errors import UnknownModel
 from modelyard.routing.model import Outlook, RouterModel
+from modelyard.tasks.reading import read
 from modelyard.types import Candidate, Message, Route, Task
 
 
@@ -33,7 +34,7 @@ class LearnedPolicy:
         Candidates that the router was not trained on are listed without a prediction and not chosen.
         """
         weight = self.model.cost_weight if cost_weight is None else cost_weight
-        forecast = self.model.forecast_one(message.prompt)
+        forecast = self.model.forecast_one(read(message).subject)
         seen = [self._candidate(model, task, forecast) for model in candidates]
         known = [(candidate, candidate.quality) for candidate in seen if candidate.quality is not None]
         if not known:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.catalog import estimate_tokens
 from modelyard.embedding import Lsa, SparseVector
 from modelyard.embedding.minilm import load_minilm
 from modelyard.embedding.tokens import clip
@@ -23,7 +22,9 @@ from modelyard.errors import CorruptModel
 from modelyard.predictors import Artifact, Linear, State, Trees, join, part, softmax
 from modelyard.settings import Settings
 from modelyard.tasks.features import FEATURES, describe
+from modelyard.tasks.length import message_tokens
 from modelyard.tasks.look import Look
+from modelyard.tasks.reading import read
 from modelyard.tasks.rules import COMPLEXITIES, DOMAINS, RuleClassifier, complexity_scores, keyword_scores
 from modelyard.types import Message, Task
 
@@ -262,8 +263,8 @@ class LearnedClassifier:
         return "domain" if "domain" in self.heads else next(iter(self.heads))
 
     def classify(self, message: Message) -> Task:
-        """Return the task of the message's prompt."""
-        text = message.prompt
+        """Return the task of what is read of the message."""
+        text = read(message).subject
         learned = self.probabilities(text)
         if {"domain", "complexity"} <= set(learned):
             domains, complexities = learned["domain"], learned["complexity"]
@@ -277,7 +278,7 @@ class LearnedClassifier:
             complexity=complexity,
             domains=domains,
             complexities=complexities,
-            tokens=max(1, round(estimate_tokens(len(text)))),
+            tokens=message_tokens(message),
             classifier=self.version,
             reasons=(
                 f"{domain} with probability {domains[domain]:.2f}",

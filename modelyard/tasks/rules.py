@@ -11,11 +11,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from modelyard.catalog import estimate_tokens
 from modelyard.predictors import softmax
 from modelyard.tasks.features import Structure, describe
+from modelyard.tasks.length import message_tokens
 from modelyard.tasks.lexicon import DOMAINS
 from modelyard.tasks.matching import WEIGHTS, matches, terms, weights
+from modelyard.tasks.reading import read
 from modelyard.types import Message, Task
 
 COMPLEXITIES = ("simple", "moderate", "complex")
@@ -52,8 +53,8 @@ class RuleClassifier:
     version = "rules-2"
 
     def classify(self, message: Message) -> Task:
-        """Return the task of the message's prompt."""
-        text = message.prompt
+        """Return the task of what is read of the message."""
+        text = read(message).subject
         shape, found = describe(text), matches(text)
         scores = np.array(_scores(found)) + _PRIOR
         scores[DOMAINS.index("debugging")] += shape.trace
@@ -65,7 +66,7 @@ class RuleClassifier:
             complexity=complexity,
             domains=dict(zip(DOMAINS, domains.tolist(), strict=True)),
             complexities=dict(zip(COMPLEXITIES, complexities.tolist(), strict=True)),
-            tokens=max(1, round(estimate_tokens(len(text)))),
+            tokens=message_tokens(message),
             classifier=self.version,
             reasons=_reasons(found, domain, complexity, shape),
         )
