@@ -163,8 +163,8 @@ def open_parts(settings: Settings) -> ServerParts:
     if problem is not None:
         log.error("The server starts without its database: %s", problem)
     manager = ModelManager(settings.catalog, database)
-    served = Served(settings, manager)
     caches, metrics, flags = Caches.sized(settings.cache_mb), Metrics(), Flags(database)
+    served = Served(settings, manager, caches)
     spool = Spool(settings.spool)
     writer = Writer(spool, database)
     keyring, quotas = KeyRing(database), Quotas(database)

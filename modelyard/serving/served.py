@@ -15,6 +15,8 @@ from typing import Any
 
 from modelyard.catalog.manager import ModelManager
 from modelyard.composite import CompositeModel
+from modelyard.control.caches import Caches
+from modelyard.control.memory import Memory
 from modelyard.errors import ModelyardError
 from modelyard.registry.champions import COMPONENTS, check, read_current
 from modelyard.retrieval.publishing import current_version
@@ -44,13 +46,14 @@ class Served:
     Args:
         settings: Where champions, index and catalogue are.
         manager: The catalogue, with the changes of operators; the files' alone without it.
+        caches: Where decisions and passages are kept; they are not without it.
 
     Raises:
         InvalidSetting: The catalogue cannot be read.
     """
 
-    def __init__(self, settings: Settings, manager: ModelManager | None = None) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, manager: ModelManager | None = None, caches: Caches | None = None) -> None:
+        self._settings, self._caches = settings, caches or Caches.sized(0.0)
         self.manager = manager or ModelManager(settings.catalog)
         self._file = _file_stamp(settings.catalog)
         self.upstream = Upstream.from_settings(settings)
@@ -148,6 +151,7 @@ class Served:
             upstream=self.upstream,
             states=self.states,
             conversations=self.conversations,
+            memory=Memory(self._caches, number),
         )
         return _Generation(number, snapshot.revision, stamp, yard, snapshot.catalog.offered)
 
