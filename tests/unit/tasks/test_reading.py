@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 
+from eval_sets import load_tasks
 from modelyard.tasks import Classifier, RuleClassifier
 from modelyard.tasks.leaning import TERSE_CHARS, leans
 from modelyard.tasks.length import IMAGE_TOKENS, message_tokens
 from modelyard.tasks.reading import HISTORY_CHARS, Reading, read
 from modelyard.types import Message, Turn
+from tests.conftest import ROOT
 
 HOOK = "Write a React hook in TypeScript that debounces a value and cancels its timer on unmount"
 QUERY = (
@@ -135,3 +137,13 @@ def test_length_counts_system_text_tools_images_and_tool_calls() -> None:
 
 def test_length_of_what_json_cannot_hold_is_estimated_too() -> None:
     assert message_tokens(Message((), parameters={"tools": [{"name": "\ud800", "limit": 2**70}]})) > 5
+
+
+def test_few_prompts_that_begin_a_subject_lean() -> None:
+    rows = load_tasks(ROOT / "eval_sets" / "web_tasks").rows
+    assert sum(leans(row.prompt) for row in rows) <= 0.05 * len(rows)
+
+
+def test_turn_made_to_be_slow_is_not() -> None:
+    for piece in ("ok ", "so much ", "can you can you ", "it's ", "a" * 50 + " ", "…", "the second "):
+        assert read(talk(HOOK, piece * 50_000)).text.endswith(piece)
