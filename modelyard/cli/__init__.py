@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.run(args)
     except ModelyardError as error:
-        print(f"modelyard: {error}", file=sys.stderr)
+        print(f"modelyard: {error.in_full}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

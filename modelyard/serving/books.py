@@ -153,13 +153,19 @@ class Entry:
                 "route": {"model": plan.route.model, "policy": plan.route.policy, "reasons": list(plan.route.reasons)},
                 "model": model,
                 "attempts": [f"{a.deployment}: {a.outcome}, {a.reason}" for a in attempts],
-                "error": str(error) if isinstance(error, ModelyardError) else type(error).__name__,
+                "error": self._kept(error),
             },
             "rag_sources": [],
             "processing_metadata": [],
         }
         self._close(self._message_row(plan, model, ending, said, metadata), [row])
         return usage
+
+    def _kept(self, error: BaseException) -> str:
+        """Return what is kept of an error: an upstream's own words, which may quote the prompt, only where texts are."""
+        if not isinstance(error, ModelyardError):
+            return type(error).__name__
+        return error.in_full if self._texts else str(error)
 
     def _lost(self, plan: Plan, attempts: Iterable[Attempt]) -> list[dict[str, Any]]:
         """Return a row for each call that was charged and then given up."""

@@ -216,8 +216,9 @@ class MicroBatcher(Generic[Target]):
                 half = len(requests) // 2
                 await asyncio.gather(self._answer(target, requests[:half]), self._answer(target, requests[half:]))
                 return
+            told = error if len(requests) == 1 else error.without_words()  # which may quote one request to another
             for request in requests:
-                _fail(request, error)
+                _fail(request, told)
         except Exception as error:  # a bug in the call must not leave its callers waiting
             for request in requests:
                 _fail(request, error)

@@ -63,6 +63,7 @@ class Script:
     Attributes:
         words: The answer, piece by piece.
         deltas: Further deltas of a stream, as they are, and `fields`: those of a whole answer's message.
+        events: Whole events of a stream after these, as they are.
         finish_reason, usage: How it ends.
         status: Refuses with this one instead, and `error` in its body.
         cut: Breaks the connection after the words.
@@ -74,6 +75,7 @@ class Script:
     words: tuple[str, ...] = WORDS
     deltas: tuple[dict[str, Any], ...] = ()
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
+    events: tuple[dict[str, Any], ...] = ()
     finish_reason: str = "stop"
     usage: tuple[int, int] = (10, 4)
     status: int | None = None
@@ -164,6 +166,8 @@ class StubUpstream:
             raise
         for delta in script.deltas:
             await response.write(_chunk(delta))
+        for event in script.events:
+            await response.write(_event(event))
         if script.cut:
             await asyncio.sleep(0.05)  # what was sent must arrive before the reset
             _abort(request)

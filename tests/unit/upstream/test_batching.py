@@ -148,6 +148,19 @@ async def test_a_failed_endpoint_fails_them_all_without_more_calls():
         assert len(embedder.calls) == 1
 
 
+@pytest.mark.parametrize(("shared_by", "said"), [(1, "bad input: x"), (2, "")])
+async def test_words_about_a_shared_call_reach_nobody_who_shared_it(shared_by: int, said: str):
+    async def call(_: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        raise UpstreamError("The endpoint said no.", kind="server", said="bad input: x")
+
+    batcher = MicroBatcher[str](call)
+    found = await asyncio.gather(*(batcher.submit(TARGET, body("x")) for _ in range(shared_by)), return_exceptions=True)
+    assert [(str(error), getattr(error, "said", None)) for error in found] == [
+        ("The endpoint said no.", said)
+    ] * shared_by
+    await batcher.close()
+
+
 async def test_too_many_waiting_inputs_are_refused_with_a_time_to_come_back():
     async with batching(most_waiting=3) as (batcher, embedder):
         embedder.open.clear()
