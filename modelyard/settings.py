@@ -44,6 +44,7 @@ class Settings(BaseSettings):
         store_texts: Whether prompts and answers are kept in the database; costs and reasons always are.
         log_prompts: Whether logs may show prompts.
         max_in_flight: Requests that are answered at once; further ones are told to come back (503).
+        body_s: Longest time that a request's body may take to arrive; then it is told so (408) and gives its place back.
         registry_poll_s: How often champions, catalogue and index are looked at for changes; 0 never looks.
         probe_s: How often deployments are probed; 0 never probes.
         cache_mb: Most megabytes that all caches together hold.
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     store_texts: bool = True
     log_prompts: bool = False
     max_in_flight: int = Field(default=512, ge=1)
+    body_s: float = Field(default=30.0, gt=0)
     registry_poll_s: float = Field(default=5.0, ge=0)
     probe_s: float = Field(default=30.0, ge=0)
     cache_mb: float = Field(default=256.0, ge=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
@@ -16,27 +15,27 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
-from modelyard import __version__
 from modelyard.control.keys import ANONYMOUS, Principal, Scope, bearer
+from modelyard.control.pools import COMPOSING, FEEDBACK, Pool, Shared
 from modelyard.errors import Forbidden, LimitExceeded, ModelyardError, UnknownModel
 from modelyard.serving.admin.app import create_admin, create_analytics
-from modelyard.serving.admission import admit
+from modelyard.serving.admission import admit, count
 from modelyard.serving.attendance import Attendance
+from modelyard.serving.body import read_body
 from modelyard.serving.books import Caller, embedding_row
 from modelyard.serving.chat import ChatJob, Desk, StreamedResponse
 from modelyard.serving.embeddings import parse_embeddings_request
 from modelyard.serving.feedback import parse_feedback
+from modelyard.serving.health import Checkup
 from modelyard.serving.lane import FastLane
 from modelyard.serving.logs import RequestLog, current_request_id, note
 from modelyard.serving.parts import ServerParts
 from modelyard.serving.problems import JsonResponse, on_bug, on_http_error, on_modelyard_error
 from modelyard.serving.reports import parent_of
-from modelyard.serving.wire import BadRequest, model_body, models_body, parse_chat_request
+from modelyard.serving.wire import model_body, models_body, parse_chat_request
 from modelyard.storage import record_feedback
 from modelyard.types import Usage, estimate_tokens, new_id
 
-LONGEST_BODY: Final = 8 << 20  # bytes; images come inside
-TOO_LONG: Final = f"The request's body must not be longer than {LONGEST_BODY} bytes."
 LEFT: Final = 499  # what nginx logs for a caller who left before the answer began; nobody reads it
 FLUSH_S: Final = 2.0  # how long feedback waits for its answer to reach the database
 log = logging.getLogger("modelyard.serving")
@@ -75,21 +74,27 @@ class _Server:
         )
         self._auth = parts.settings.auth == "keys"
         self._in_flight = 0
+        self._feedback, self._composing = Pool("feedback", FEEDBACK), Pool("composing", COMPOSING)
+        self._checkup, self._page = Checkup(parts.report), Shared("metrics", parts.metrics.page)
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncGenerator[None]:
-        async with self._parts.running():
-            yield
+        try:
+            async with self._parts.running():
+                yield
+        finally:
+            for threads in (self._feedback, self._composing, self._checkup, self._page):
+                threads.close()
 
     async def chat(self, request: Request) -> Response:
         self._enter()
         streaming = False
         try:
             principal = await self._who(request, "chat")
-            asked = parse_chat_request(await _body(request))
+            asked = parse_chat_request(await self._body(request))
             served = self._parts.served
             # Composing a model for the first time takes long; afterwards it is there.
-            model = served.ready(asked.model) or await asyncio.to_thread(served.get, asked.model)
+            model = served.ready(asked.model) or await self._composing.run(served.get, asked.model)
             _require(principal, asked.model)
             caller = _caller(principal, asked.user, request)
             job = ChatJob(self._desk, model, asked, principal, caller, served.revision)
@@ -107,7 +112,7 @@ class _Server:
         self._enter()
         try:
             principal = await self._who(request, "embeddings")
-            asked, body = parse_embeddings_request(await _body(request))
+            asked, body = parse_embeddings_request(await self._body(request))
             parts = self._parts
             catalog = parts.manager.catalog
             _require(principal, asked.model)
@@ -134,8 +139,9 @@ class _Server:
 
     async def feedback(self, request: Request) -> Response:
         principal = await self._who(request, "feedback")
-        said = parse_feedback(await _body(request))
-        number = await asyncio.to_thread(self._store_feedback, principal, said)
+        await count(self._parts.limits, principal)
+        said = parse_feedback(await self._body(request))
+        number = await self._feedback.run(self._store_feedback, principal, said)
         return JsonResponse({"id": number, "object": "feedback", "message_id": said.message_id}, 201)
 
     def _store_feedback(self, principal: Principal, said: Any) -> Any:
@@ -165,17 +171,12 @@ class _Server:
         return JsonResponse(model_body(name, names[name]))
 
     async def health(self, request: Request) -> Response:
-        facts = await asyncio.to_thread(self._parts.report)
-        if self._auth and "authorization" not in request.headers:
-            facts = {"status": facts["status"]}  # a load balancer needs no more, and a stranger gets no more
-        else:
-            await self._who(request, None)
-        return JsonResponse({**facts, "version": __version__})
+        stranger = self._auth and "authorization" not in request.headers  # such as a load balancer
+        return JsonResponse(await self._checkup.facts(None if stranger else await self._who(request, None)))
 
     async def metrics(self, request: Request) -> Response:
         await self._who(request, "analytics")
-        page = await asyncio.to_thread(self._parts.metrics.page)
-        return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await self._page.get(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _who(self, request: Request, scope: Scope | None) -> Principal:
         """Return whose key came with the request.
@@ -191,6 +192,9 @@ class _Server:
         if scope is not None and "admin" not in principal.scopes:
             principal.require(scope)
         return principal
+
+    async def _body(self, request: Request) -> bytes:
+        return await read_body(request, self._parts.settings.body_s)
 
     def _enter(self) -> None:
         most = self._parts.settings.max_in_flight
@@ -216,27 +220,3 @@ def _caller(principal: Principal, user: str | None, request: Request) -> Caller:
     if principal is ANONYMOUS:
         return Caller(user_id=user, request_id=request_id, parent=parent)
     return Caller(principal.key_id, principal.project, user, request_id, parent)
-
-
-async def _body(request: Request) -> bytes:
-    """Read the body as far as the limit.
-
-    Raises:
-        HTTPException: 413, the body is longer.
-        BadRequest: It broke off.
-    """
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > LONGEST_BODY:
-        raise HTTPException(413, TOO_LONG)
-    chunks, size, more = list[bytes](), 0, True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise BadRequest("The request's body broke off.")
-        chunk: bytes = message.get("body", b"")
-        more = message.get("more_body", False)
-        size += len(chunk)
-        if size > LONGEST_BODY:
-            raise HTTPException(413, TOO_LONG)
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -97,8 +97,15 @@ def test_key_sees_and_calls_its_models_only(server: Running, upstream: StubUpstr
 
 
 def test_health_tells_a_stranger_the_status_alone(server: Running) -> None:
-    assert server.health().keys() == {"status", "version"}
-    assert "deployments" in server.health(server.key())
+    assert server.health() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("scope", EVERY)
+def test_health_tells_operators_alone_of_deployments_and_reasons(server: Running, scope: str) -> None:
+    health = server.health(server.key(scope))
+    assert ("deployments" in health) == ("problems" in health) == (scope in {"admin", "analytics"})
+    assert (health["database"], health["champions"]["router"]["state"]) == ({"state": "ok"}, "none")
+    assert health["version"]
 
 
 def test_feedback_stays_within_its_project(server: Running) -> None:
