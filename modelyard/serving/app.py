@@ -32,6 +32,7 @@ from modelyard.serving.logs import RequestLog, current_request_id, note
 from modelyard.serving.parts import ServerParts
 from modelyard.serving.problems import JsonResponse, on_bug, on_http_error, on_modelyard_error
 from modelyard.serving.reports import parent_of
+from modelyard.serving.watched import pool_metrics
 from modelyard.serving.wire import model_body, models_body, parse_chat_request
 from modelyard.storage import record_feedback
 from modelyard.types import Usage, estimate_tokens, new_id
@@ -75,6 +76,7 @@ class _Server:
         self._auth = parts.settings.auth == "keys"
         self._in_flight = 0
         self._feedback, self._composing = Pool("feedback", FEEDBACK), Pool("composing", COMPOSING)
+        parts.metrics.watch(lambda: pool_metrics((self._feedback, self._composing)))
         self._checkup, self._page = Checkup(parts.report), Shared("metrics", parts.metrics.page)
 
     @asynccontextmanager

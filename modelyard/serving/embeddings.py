@@ -15,7 +15,7 @@ from modelyard.routing.router import ModelRouter, Target
 from modelyard.serving.wire import bad_request, parse_json
 from modelyard.types import Usage
 from modelyard.upstream import DeploymentStates, Upstream
-from modelyard.upstream.batching import MicroBatcher
+from modelyard.upstream.batching import BatcherStats, MicroBatcher
 
 MOST_INPUTS: Final = 2048  # OpenAI's own limit
 ATTEMPTS: Final = 3
@@ -135,6 +135,10 @@ class Embedders:
             retryable=True,
             retry_after_s=router.retry_after_s([model]),
         )
+
+    def stats(self) -> BatcherStats:
+        """Return what micro-batching did since the start."""
+        return self._batcher.stats()
 
     async def close(self) -> None:
         """Wait for calls under way."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast, get_args
-
-from prometheus_client.core import GaugeMetricFamily, Metric
 
 from modelyard.catalog.health import HealthMonitor, ProbeRules
 from modelyard.catalog.manager import ModelManager
@@ -25,11 +23,12 @@ from modelyard.errors import InvalidSetting, ModelyardError, RegistryError
 from modelyard.routing import RouterModel
 from modelyard.serving.admin.context import AdminContext
 from modelyard.serving.embeddings import Embedders
-from modelyard.serving.metrics import Metrics, cache_metrics, deployment_metrics
+from modelyard.serving.metrics import Metrics
 from modelyard.serving.reports import Reports
 from modelyard.serving.served import Served
 from modelyard.serving.telemetry import Telemetry
 from modelyard.serving.traces import Traces
+from modelyard.serving.watched import watched
 from modelyard.settings import Settings
 from modelyard.storage import Database
 from modelyard.storage.retention import Kept, delete_expired
@@ -187,15 +186,7 @@ def open_parts(settings: Settings) -> ServerParts:
     made = (Telemetry.from_environment(settings), Traces(settings))
     reports = tuple(report for report in made if report.enabled)
 
-    def facts() -> Iterator[Metric]:
-        yield from deployment_metrics(served.states)
-        yield from cache_metrics(caches.stats())
-        waiting = GaugeMetricFamily("modelyard_spool_waiting_bytes", "Usage that is not in the database yet.")
-        waiting.add_metric([], writer.lag_bytes)
-        yield waiting
-
-    metrics.watch(facts)
-    return ServerParts(
+    parts = ServerParts(
         settings=settings,
         database=database,
         spool=spool,
@@ -214,6 +205,8 @@ def open_parts(settings: Settings) -> ServerParts:
         jobs=tuple(jobs),
         reports=reports,
     )
+    metrics.watch(lambda: watched(parts))
+    return parts
 
 
 def retention(days: Mapping[str, float]) -> dict[Kept, float]:

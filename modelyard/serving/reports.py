@@ -69,6 +69,9 @@ class Reports:
         handle: Handles one; None where nobody wants any.
         capacity: Most records that wait; further ones are dropped and counted.
         wanted: Says of each request whether its record is wanted, before it is made.
+
+    Attributes:
+        name: Of the thread.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Reports:
         capacity: int,
         wanted: Callable[[], bool] | None = None,
     ) -> None:
+        self.name = name
         self._queue = None if handle is None else Background(name, handle, capacity)
         self._wanted = wanted
 

@@ -8,17 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select, text
 from starlette.testclient import TestClient
 
 from modelyard.composite import CompositeModel
+from modelyard.errors import UpstreamError
 from modelyard.registry.champions import champion_folder
 from modelyard.serving.app import create_app
 from modelyard.serving.body import LONGEST_BODY
 from modelyard.serving.parts import ServerParts, open_parts
+from modelyard.serving.reports import Reports
+from modelyard.serving.watched import report_metrics
 from modelyard.settings import Settings
 from modelyard.storage import Database, Message, ModelUsage
 from modelyard.types import Delta
+from modelyard.types import Message as AnyMessage
 from tests.unit.serving.champions import crown_router
 from tests.unit.serving.yard import TEXT, Script, StubUpstream, furnish, stub_upstream
 
@@ -346,6 +351,56 @@ def test_metrics_count_answers_and_failures(client: TestClient, upstream: StubUp
     assert 'modelyard_requests_total{composite="team",status="ok"} 1.0' in page
     assert 'modelyard_requests_total{composite="team",status="upstream_auth"} 1.0' in page
     assert 'modelyard_tokens_total{direction="completion",model="far"} 4.0' in page
+
+
+def samples(client: TestClient) -> dict[tuple[str, ...], float]:
+    """Return what `/metrics` says as Prometheus reads it, by name and values of labels."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
+
+
+def test_metrics_tell_how_each_deployment_fares(client: TestClient, parts: ServerParts, upstream: StubUpstream) -> None:
+    post(client)
+    upstream.scripts["far"] = Script(status=401)
+    post(client)
+    states = parts.served.states
+    states["far"].probed(12.5)
+    states["near"].probed(UpstreamError("It is gone.", kind="connect"))
+    found = samples(client)
+    assert (found["modelyard_calls_total", "far", "ok"], found["modelyard_calls_total", "far", "failed"]) == (1, 1)
+    assert found["modelyard_faults_total", "far", "auth"] == 1
+    assert found["modelyard_call_seconds_count", "far"] == found["modelyard_call_seconds_bucket", "far", "+Inf"] == 1
+    assert found["modelyard_call_seconds_sum", "far"] > 0
+    assert (found["modelyard_probe_up", "far"], found["modelyard_probe_up", "near"]) == (1, 0)
+    assert 0 <= found["modelyard_probe_age_seconds", "far"] < 600
+    assert found["modelyard_probe_seconds", "far"] == 0.0125
+    assert ("modelyard_probe_seconds", "near") not in found
+
+
+def test_metrics_tell_of_everything_that_is_shed_dropped_or_set_aside(client: TestClient, parts: ServerParts) -> None:
+    client.post("/v1/embeddings", json={"model": "vectors", "input": ["a", "b"]})
+    post(client)
+    parts.spool.finish("odd", {"message": None, "usages": [{"id": "odd", "no_such_column": 1}]})
+    rows(parts, ModelUsage)
+    found = samples(client)
+    assert (
+        found["modelyard_batch_inputs_total", "embeddings"],
+        found["modelyard_batch_calls_total", "embeddings"],
+    ) == (2, 1)
+    assert (found["modelyard_spool_refused_total",], found["modelyard_spool_damaged_total",]) == (1, 0)
+    assert (found["modelyard_keys_shed_total",], found["modelyard_keys_refused_total",]) == (0, 0)
+    assert (found["modelyard_pool_refused_total", "feedback"], found["modelyard_spool_lost_total",]) == (0, 0)
+    assert found["modelyard_cache_lookups_total", "embeddings", "miss"] >= 1
+
+
+def test_metrics_count_dropped_reports() -> None:
+    report = Reports("traces", lambda _: None, 0)
+    report.failed(AnyMessage.of("x"), None, ValueError(), (), composite="team", ms=1.0)
+    [family] = report_metrics([report])
+    assert [(one.name, one.labels, one.value) for one in family.samples] == [
+        ("modelyard_reports_dropped_total", {"report": "traces"}, 1)
+    ]
+    report.close()
 
 
 @pytest.mark.parametrize("stream", [True, False])
