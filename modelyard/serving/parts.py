@@ -16,7 +16,8 @@ from modelyard.control.alerts import AlertWatch
 from modelyard.control.caches import Caches
 from modelyard.control.flags import Flags
 from modelyard.control.keys import KeyRing
-from modelyard.control.limits import Limits, LocalLimits
+from modelyard.control.limiting import make_limits
+from modelyard.control.limits import Limits
 from modelyard.control.periodic import Periodic
 from modelyard.control.quotas import Quotas
 from modelyard.errors import InvalidSetting, ModelyardError, RegistryError
@@ -31,6 +32,7 @@ from modelyard.serving.traces import Traces
 from modelyard.serving.watched import watched
 from modelyard.settings import Settings
 from modelyard.storage import Database
+from modelyard.storage.erasure import Erasure
 from modelyard.storage.retention import Kept, delete_expired
 from modelyard.storage.spool import Spool
 from modelyard.storage.writer import Writer
@@ -61,6 +63,7 @@ class ServerParts:
         caches, metrics, flags, alerts: Of this process.
         embedders: Embeddings, micro-batched.
         health: Probes of deployments.
+        erasure: Deletes users and projects.
         jobs: What runs in the background.
         reports: Spans and traces.
     """
@@ -80,6 +83,7 @@ class ServerParts:
     alerts: AlertWatch
     embedders: Embedders
     health: HealthMonitor
+    erasure: Erasure
     jobs: tuple[Periodic, ...]
     reports: tuple[Reports, ...] = ()
 
@@ -113,6 +117,9 @@ class ServerParts:
             alerts=self.alerts,
             keyring=self.keyring,
             quotas=self.quotas,
+            erasure=self.erasure,
+            health=self.health,
+            changed=self.served.refresh,
             auth=self.settings.auth == "keys",
         )
 
@@ -167,12 +174,14 @@ def open_parts(settings: Settings) -> ServerParts:
     spool = Spool(settings.spool)
     writer = Writer(spool, database)
     keyring, quotas = KeyRing(database), Quotas(database)
-    limits = _limits(settings, quotas, database)
+    limits = make_limits(settings, quotas, database)
+    erasure = Erasure(database, writer, caches.clear)
     alerts = AlertWatch(database, AlertRules.read(settings.alert_rules) if settings.alert_rules else AlertRules())
     jobs = [
         Periodic("flags", flags.refresh, FLAGS_S),
         Periodic("alerts", alerts.evaluate, ALERTS_S),
         Periodic("spending", limits.save_spending, SPENDING_S),
+        Periodic("deletions", erasure.follow, FLAGS_S),
         Periodic("keys", keyring.save_last_used, ALERTS_S),
     ]
     if settings.retention_days:
@@ -202,6 +211,7 @@ def open_parts(settings: Settings) -> ServerParts:
         alerts=alerts,
         embedders=Embedders(served.upstream, served.states, caches),
         health=HealthMonitor(manager, served.states, served.upstream, ProbeRules(settings.probe_s or 1.0)),
+        erasure=erasure,
         jobs=tuple(jobs),
         reports=reports,
     )
@@ -242,14 +252,6 @@ def _following(settings: Settings) -> Callable[[], None]:
             raise RegistryError(" ".join(problems))
 
     return look
-
-
-def _limits(settings: Settings, quotas: Quotas, database: Database) -> Limits:
-    if settings.redis_url is None:
-        return LocalLimits(quotas, database)
-    from modelyard.control.redis_limits import RedisLimits
-
-    return RedisLimits(quotas, database, settings.redis_url, without=settings.without_redis)
 
 
 def _migration_problem(database: Database) -> str | None:

@@ -113,10 +113,11 @@ class Served:
             return False
         try:
             self._read_catalogue()
-            if self._stamp() == generation.stamp:
-                self.problems = ()
-                return False
-            with self._lock:
+            with self._lock:  # two that see the same change load it once
+                generation = self._generation or generation
+                if self._stamp() == generation.stamp:
+                    self.problems = ()
+                    return False
                 self._generation = self._load(generation.number + 1)
         except ModelyardError as error:
             if str(error) not in self.problems:

@@ -80,7 +80,10 @@ class CompositeRecord(Record):
 
 
 class DeploymentRecord(Record):
-    """A deployment: where a base model is reached, and how it fares in this process; `api_key_env` names a variable, never a key."""
+    """A deployment: where a base model is reached, and how it fares in this process; `api_key_env` names a variable, never a key.
+
+    `health` is `up`, `down`, `unknown` before the first probe or call, or `off`; `state` says why.
+    """
 
     name: str
     model: str
@@ -91,6 +94,7 @@ class DeploymentRecord(Record):
     max_concurrent: int
     timeout_s: float | None = None
     enabled: bool
+    health: Literal["up", "down", "unknown", "off"] = "unknown"
     state: dict[str, Any] = {}
 
 
