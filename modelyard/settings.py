@@ -36,6 +36,8 @@ class Settings(BaseSettings):
         database_url: SQLAlchemy URL; None means SQLite in `home`.
         mlflow_uri: MLflow tracking and registry URI; None means SQLite in `home`.
         catalog: A TOML file whose models and composites are added to (or replace) the shipped ones.
+        key_variables: Names of environment variables, as JSON and with `*` for any characters, that models registered or changed over the
+            API may take their key from (`["*_API_KEY"]`); those that the catalogue's file names always may be named.
         index: Folder of the retrieval index; None means the current one in `home`.
         upstream_timeout_s: Longest time for one upstream call.
         auth: `keys` asks every caller for an API key; `off` serves anybody who reaches the server, which then listens on loopback only.
@@ -60,6 +62,7 @@ class Settings(BaseSettings):
     database_url: str | None = None
     mlflow_uri: str | None = None
     catalog: Path | None = None
+    key_variables: list[str] = Field(default_factory=list[str])
     index: Path | None = None
     upstream_timeout_s: float = Field(default=60.0, gt=0)
     auth: Literal["off", "keys"] = "off"

@@ -168,7 +168,7 @@ def open_parts(settings: Settings) -> ServerParts:
     problem = _migration_problem(database)
     if problem is not None:
         log.error("The server starts without its database: %s", problem)
-    manager = ModelManager(settings.catalog, database)
+    manager = ModelManager(settings.catalog, database, key_variables=settings.key_variables)
     caches, metrics, flags = Caches.sized(settings.cache_mb), Metrics(), Flags(database)
     served = Served(settings, manager, caches)
     spool = Spool(settings.spool)

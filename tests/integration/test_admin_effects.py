@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from modelyard.client import Client
+from modelyard.client import ApiError, Client
 from modelyard.settings import Settings
 from modelyard.storage import Message, ModelUsage
 from tests.integration.running import ASK, Running, running
@@ -118,3 +118,15 @@ def test_deployments_say_whether_they_are_up(server: Running, client: Client, up
         "near": "off",
         "vectors": "unknown",
     }
+
+
+def test_no_variable_of_the_server_reaches_an_address_that_somebody_registered(
+    server: Running, client: Client, upstream: StubUpstream
+) -> None:
+    fields = {"kind": "openai", "base_url": f"{upstream.url}/v1", "input": 1, "output": 1}
+    with pytest.raises(ApiError, match="api_key_env"):
+        client.admin.register_model("thief", fields | {"api_key_env": "PATH"})
+    with pytest.raises(ApiError, match="link-local or metadata"):
+        client.admin.register_model("thief", fields | {"base_url": "http://169.254.169.254/latest"})
+    assert server.chat(model="thief").status_code == 404
+    assert all("Authorization" not in headers for headers in upstream.headers)
