@@ -29,6 +29,7 @@ from modelyard.serving.feedback import parse_feedback
 from modelyard.serving.health import Checkup
 from modelyard.serving.lane import FastLane
 from modelyard.serving.logs import RequestLog, current_request_id, note
+from modelyard.serving.own_machine import OwnMachine
 from modelyard.serving.parts import ServerParts
 from modelyard.serving.problems import JsonResponse, on_bug, on_http_error, on_modelyard_error
 from modelyard.serving.reports import parent_of
@@ -62,7 +63,8 @@ def create_app(parts: ServerParts) -> ASGIApp:
         lifespan=server.lifespan,
     )
     lane = FastLane({("POST", "/v1/chat/completions"): server.chat, ("POST", "/v1/embeddings"): server.embeddings}, app)
-    return RequestLog(lane, log_prompts=parts.settings.log_prompts)
+    open_to_all = parts.settings.auth == "off"
+    return RequestLog(OwnMachine(lane) if open_to_all else lane, log_prompts=parts.settings.log_prompts)
 
 
 class _Server:

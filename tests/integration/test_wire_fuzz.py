@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from modelyard.serving.app import create_app
 from modelyard.serving.parts import ServerParts, open_parts
 from modelyard.settings import Settings
-from tests.unit.serving.yard import furnish, stub_upstream
+from tests.unit.serving.yard import HERE, furnish, stub_upstream
 
 pytestmark = [
     pytest.mark.slow,
@@ -117,7 +117,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient
     folder = tmp_path_factory.mktemp("fuzz")
     with stub_upstream() as upstream:
         parts = open_parts(furnish(Settings(home=folder / "yard"), upstream, Path(folder)))
-        with TestClient(create_app(parts), raise_server_exceptions=False) as client:
+        with TestClient(create_app(parts), base_url=HERE, raise_server_exceptions=False) as client:
             yield client, parts
 
 

@@ -25,7 +25,7 @@ from modelyard.storage import Database, Message, ModelUsage
 from modelyard.types import Delta
 from modelyard.types import Message as AnyMessage
 from tests.unit.serving.champions import crown_router
-from tests.unit.serving.yard import TEXT, Script, StubUpstream, furnish, stub_upstream
+from tests.unit.serving.yard import HERE, TEXT, Script, StubUpstream, furnish, stub_upstream
 
 CHAT = "/v1/chat/completions"
 ASK = [{"role": "user", "content": "How do I centre a div?"}]
@@ -53,7 +53,7 @@ def parts(furnished: Settings) -> ServerParts:
 
 @pytest.fixture
 def client(parts: ServerParts) -> Iterator[TestClient]:
-    with TestClient(create_app(parts), raise_server_exceptions=False) as client:
+    with TestClient(create_app(parts), base_url=HERE, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -318,7 +318,7 @@ def test_damaged_champion_is_a_server_error_as_long_as_nothing_else_serves(furni
     crown_router(furnished)
     path = champion_folder("router", "5", furnished) / "model.json"
     path.write_bytes(path.read_bytes()[:-1])
-    with TestClient(create_app(open_parts(furnished)), raise_server_exceptions=False) as client:
+    with TestClient(create_app(open_parts(furnished)), base_url=HERE, raise_server_exceptions=False) as client:
         response = post(client, stream=stream)
         assert (response.status_code, response.json()["error"]["type"]) == (500, "server_error")
         health = client.get("/health").json()
@@ -427,7 +427,7 @@ def test_database_that_is_no_database_does_not_stop_serving(furnished: Settings)
     file.parent.mkdir(parents=True)
     file.write_bytes(b"not a database, " * 64)
     parts = open_parts(furnished)
-    with TestClient(create_app(parts)) as client:
+    with TestClient(create_app(parts), base_url=HERE) as client:
         assert post(client).status_code == 200
         health = client.get("/health").json()
         assert (health["status"], health["database"]["state"]) == ("degraded", "failed")
@@ -440,7 +440,7 @@ def test_database_that_is_no_database_does_not_stop_serving(furnished: Settings)
 
 def test_texts_are_kept_only_where_that_is_switched_on(furnished: Settings) -> None:
     parts = open_parts(furnished.model_copy(update={"store_texts": False}))
-    with TestClient(create_app(parts)) as client:
+    with TestClient(create_app(parts), base_url=HERE) as client:
         assert post(client).status_code == 200
         [message], [usage] = rows(parts, Message, ModelUsage)
     assert (message.prompt, message.answer) == (None, None)
@@ -450,7 +450,7 @@ def test_texts_are_kept_only_where_that_is_switched_on(furnished: Settings) -> N
 def test_same_request_is_answered_from_the_cache(settings: Settings, upstream: StubUpstream, tmp_path: Path) -> None:
     extra = '[composites.kept]\ndescription = "x"\ncandidates = ["far"]\nfallback = "far"\nresponse_cache_s = 60\n'
     parts = open_parts(furnish(settings, upstream, tmp_path, extra))
-    with TestClient(create_app(parts)) as client:
+    with TestClient(create_app(parts), base_url=HERE) as client:
         first, second = post(client, model="kept"), post(client, model="kept")
         third = post(client, model="kept", stream=True)
         post(client, model="kept", temperature=0.1)
@@ -466,7 +466,7 @@ def test_same_request_is_answered_from_the_cache(settings: Settings, upstream: S
 
 def test_places_are_limited(furnished: Settings, upstream: StubUpstream) -> None:
     parts = open_parts(furnished.model_copy(update={"max_in_flight": 1}))
-    with TestClient(create_app(parts), raise_server_exceptions=False) as client:
+    with TestClient(create_app(parts), base_url=HERE, raise_server_exceptions=False) as client:
         assert [post(client).status_code for _ in range(3)] == [200, 200, 200]
         upstream.scripts["far"] = Script(status=401)
         assert [post(client).status_code for _ in range(2)] == [502, 502]  # a failure gives its place back
@@ -480,7 +480,7 @@ def test_nothing_of_a_request_is_logged(client: TestClient, caplog: pytest.LogCa
 
 
 def test_app_closes_its_parts(parts: ServerParts) -> None:
-    with TestClient(create_app(parts)):
+    with TestClient(create_app(parts), base_url=HERE):
         assert parts.spool.current.exists()
     assert list(parts.spool.folder.glob("*.jsonl")) == []
     assert isinstance(parts.database, Database)

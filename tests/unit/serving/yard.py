@@ -16,6 +16,7 @@ from aiohttp import web
 
 from modelyard.settings import Settings
 
+HERE = "http://127.0.0.1"  # for a TestClient: without keys a server answers no other name
 WORDS = ("Use ", "flexbox ", "☂.")
 TEXT = "".join(WORDS)
 MODELS = """
