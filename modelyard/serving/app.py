@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -97,8 +97,10 @@ class _Server:
             principal = await self._who(request, "chat")
             asked = parse_chat_request(await self._body(request))
             served = self._parts.served
-            # Composing a model for the first time takes long; afterwards it is there.
-            model = served.ready(asked.model) or await self._composing.run(served.get, asked.model)
+            try:  # composing a model for the first time takes long; afterwards it is there
+                model = served.ready(asked.model) or await self._composing.run(served.get, asked.model)
+            except UnknownModel as error:
+                raise _told(principal, error, asked.model, served.names) from None
             _require(principal, asked.model)
             caller = _caller(principal, asked.user, request)
             job = ChatJob(self._desk, model, asked, principal, caller, served.revision)
@@ -130,6 +132,8 @@ class _Server:
                     catalog, asked.model, body, owner=principal.key_id
                 )
                 spent = (usage.prompt_tokens, usage.cost_usd)
+            except UnknownModel as error:
+                raise _told(principal, error, asked.model, catalog.embedders) from None
             finally:
                 if permit is not None:
                     await parts.limits.settle(permit, *spent)
@@ -179,7 +183,9 @@ class _Server:
         return JsonResponse(await self._checkup.facts(None if stranger else await self._who(request, None)))
 
     async def metrics(self, request: Request) -> Response:
-        await self._who(request, "analytics")
+        principal = await self._who(request, "analytics")
+        if principal.project is not None and "admin" not in principal.scopes:
+            raise Forbidden("This shows every project's figures and needs an API key with the scope 'admin'.")
         return Response(await self._page.get(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _who(self, request: Request, scope: Scope | None) -> Principal:
@@ -217,6 +223,14 @@ class _Server:
 def _require(principal: Principal, model: str) -> None:
     if not principal.may_use(model):
         raise Forbidden(f"This API key does not allow the model {model!r}.")
+
+
+def _told(principal: Principal, error: UnknownModel, model: str, names: Iterable[str]) -> UnknownModel:
+    """Return the error with the names that the caller may use, and no others."""
+    if principal.model_types is None:
+        return error
+    usable = ", ".join(name for name in names if principal.may_use(name)) or "none"
+    return UnknownModel(f"No model for this is called {model!r}; those that this API key may use are {usable}.")
 
 
 def _caller(principal: Principal, user: str | None, request: Request) -> Caller:

@@ -315,12 +315,21 @@ def test_strangers_are_kept_out_of_everything(yard: Yard, key: str | None):
 
 def test_every_route_asks_who_is_there(yard: Yard):
     for app in ("admin", "analytics"):
-        schema = httpx.get(f"{yard.url}/{app}/openapi.json").json()
+        assert httpx.get(f"{yard.url}/{app}/openapi.json").status_code == 401
+        schema = httpx.get(f"{yard.url}/{app}/openapi.json", headers={"Authorization": f"Bearer {yard.key}"}).json()
         for path, methods in schema["paths"].items():
             for method in methods:
                 found = httpx.request(method, f"{yard.url}/{app}{path}")
                 assert found.status_code == 401, (method, path)
                 assert found.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_a_schema_is_for_those_who_may_call_what_it_describes(yard: Yard):
+    _, key = yard.context.keyring.create("ops", "reader", ["analytics"])
+    headers = {"Authorization": f"Bearer {key}"}
+    assert httpx.get(f"{yard.url}/admin/openapi.json", headers=headers).status_code == 403
+    schema = httpx.get(f"{yard.url}/analytics/openapi.json", headers=headers).json()
+    assert (schema["info"]["title"], schema["servers"]) == ("Modelyard analytics", [{"url": "/analytics"}])
 
 
 def test_without_authentication_programs_on_this_machine_are_answered_and_web_pages_are_not(

@@ -96,6 +96,23 @@ def test_key_sees_and_calls_its_models_only(server: Running, upstream: StubUpstr
         assert client.chat.completions.create(model="team", messages=ASK).choices[0].message.content
 
 
+def test_unknown_model_is_told_with_the_names_that_the_key_may_use(server: Running) -> None:
+    key = server.key("chat", "embeddings", model_types=["team", "vectors", "gone"])
+    for model in ("gpt-9", "gone"):
+        found = server.chat(key, model=model)
+        assert (found.status_code, found.json()["error"]["code"]) == (404, "model_not_found")
+        said = found.json()["error"]["message"]
+        assert said.endswith("those that this API key may use are team."), said
+    found = server.post("/v1/embeddings", {"model": "team", "input": "a"}, key)
+    assert found.json()["error"]["message"].endswith("may use are vectors.")
+    assert "far" in server.chat(server.key(), model="gpt-9").json()["error"]["message"]
+
+
+def test_metrics_of_the_whole_server_are_not_for_a_key_of_one_project(server: Running) -> None:
+    assert server_get(server, "/metrics", server.key("analytics")) == 403
+    assert server_get(server, "/metrics", server.key("admin")) == 200
+
+
 def test_health_tells_a_stranger_the_status_alone(server: Running) -> None:
     assert server.health() == {"status": "ok"}
 
