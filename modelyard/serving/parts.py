@@ -140,6 +140,7 @@ class ServerParts:
             "database": _state(database),
             "spool": {**_state(self.spool.problem), "lost": self.spool.dropped, "waiting_bytes": self.writer.lag_bytes},
             "problems": problems,
+            "alerts": {rule: count for rule, count in self.alerts.open_alerts.items() if count},
             "notices": list(self.manager.catalog.notices),
             "deployments": {
                 name: {"breaker": facts["breaker"], "last_error": facts["last_error"]}

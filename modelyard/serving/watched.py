@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
@@ -30,6 +30,7 @@ def watched(parts: ServerParts) -> Iterator[Metric]:
     yield from deployment_metrics(parts.served.states)
     yield from probe_metrics(parts.served.states)
     yield from cache_metrics(parts.caches.stats())
+    yield from alert_metrics(parts.alerts.open_alerts)
     yield from key_metrics(parts.keyring.stats())
     yield from batch_metrics({"embeddings": parts.embedders.stats()})
     yield from book_metrics(parts.spool, parts.writer)
@@ -138,3 +139,11 @@ def pool_metrics(pools: Iterable[Pool]) -> Iterator[Metric]:
 
 def _counter(name: str, documentation: str, value: float) -> Metric:
     return CounterMetricFamily(name, documentation, value)
+
+
+def alert_metrics(standing: Mapping[str, int]) -> Iterator[Metric]:
+    """Yield how many alerts stand, by the rule that they are of."""
+    alerts = GaugeMetricFamily("modelyard_alerts", "Alerts that stand.", labels=["rule"])
+    for rule, count in standing.items():
+        alerts.add_metric([rule], count)
+    yield alerts

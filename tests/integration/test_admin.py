@@ -283,6 +283,26 @@ def test_alerts_are_raised_shown_and_resolved(yard: Yard):
     assert refused(lambda: admin.alerts(limit=0)).param == "limit"
 
 
+def test_alert_rules_are_set_checked_and_taken_back(yard: Yard):
+    admin = yard.client.admin
+    usage_of(yard.context.database, {"cost_usd": 2.5})
+    rules = admin.alert_rules()
+    rules["rules"]["spending"]["above"] = 5.0
+    assert admin.set_alert_rules(rules) == admin.alert_rules() == rules
+    assert admin.evaluate_alerts() == []
+    for wrong, place in (
+        ({"rules": {"x": {"metric": "mood", "above": 1}}}, "rules.x.metric"),
+        ({"rules": {"x": {"metric": "error_rate", "above": 2}}}, "rules.x"),
+        ({"rules": {"a\x00": {"metric": "cost_usd", "above": 1}}}, None),
+        ({"savings": {"margin": 3}}, "savings.margin"),
+        ({"colour": "red"}, "colour"),
+    ):
+        error = refused(lambda wrong=wrong: admin.set_alert_rules(wrong))
+        assert (error.status, error.param) == (400, place) or place is None, (wrong, str(error))
+    assert admin.reset_alert_rules()["rules"]["spending"]["above"] == 1.0
+    assert [alert.kind for alert in admin.evaluate_alerts()] == ["spending"]
+
+
 def test_caches_say_how_often_they_helped_and_are_cleared(yard: Yard):
     caches, key = yard.context.caches, passages_key("1", "q", 4)
     caches.passages.put(key, ())

@@ -130,3 +130,15 @@ def test_no_variable_of_the_server_reaches_an_address_that_somebody_registered(
         client.admin.register_model("thief", fields | {"base_url": "http://169.254.169.254/latest"})
     assert server.chat(model="thief").status_code == 404
     assert all("Authorization" not in headers for headers in upstream.headers)
+
+
+def test_an_alert_shows_in_health_and_metrics(server: Running, client: Client) -> None:
+    spending = {"metric": "cost_usd", "above": 0.0, "window_s": 3600}
+    client.admin.set_alert_rules({"rules": {"spending": spending}})
+    assert server.chat().status_code == 200
+    assert server.parts.writer.flush(10)
+    assert [alert.kind for alert in client.admin.evaluate_alerts()] == ["spending"]
+    assert server.health()["alerts"] == {"spending": 1}
+    page = httpx.get(f"{server.url}/metrics").text
+    assert 'modelyard_alerts{rule="spending"} 1.0' in page
+    assert 'modelyard_alerts{rule="saving"} 0.0' in page
