@@ -27,6 +27,7 @@ from modelyard.serving.embeddings import Embedders
 from modelyard.serving.metrics import Metrics
 from modelyard.serving.reports import Reports
 from modelyard.serving.served import Served
+from modelyard.serving.standing import unreachable_models
 from modelyard.serving.telemetry import Telemetry
 from modelyard.serving.traces import Traces
 from modelyard.serving.watched import watched
@@ -127,11 +128,13 @@ class ServerParts:
         """Say how everything fares, by looking."""
         champions = self.served.champions()
         database = _problem_of(self.database) or self.writer.problem
+        deployments = self.served.states.snapshot()
         problems = [
             *self.served.problems,
             *(problem for problem in (self.manager.problem, self.keyring.problem, self.limits.problem) if problem),
             *(job.problem for job in self.jobs if job.problem),
             *(report.problem for report in self.reports if report.problem),
+            *unreachable_models(self.manager.catalog, deployments),
         ]
         sound = not (database or self.spool.problem or problems)
         return {
@@ -144,7 +147,7 @@ class ServerParts:
             "notices": list(self.manager.catalog.notices),
             "deployments": {
                 name: {"breaker": facts["breaker"], "last_error": facts["last_error"]}
-                for name, facts in self.served.states.snapshot().items()
+                for name, facts in deployments.items()
             },
         }
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from modelyard.client import ApiError, Client
+from modelyard.errors import UpstreamError
 from modelyard.settings import Settings
 from modelyard.storage import Message, ModelUsage
 from tests.integration.running import ASK, Running, running
@@ -142,3 +143,21 @@ def test_an_alert_shows_in_health_and_metrics(server: Running, client: Client) -
     page = httpx.get(f"{server.url}/metrics").text
     assert 'modelyard_alerts{rule="spending"} 1.0' in page
     assert 'modelyard_alerts{rule="saving"} 0.0' in page
+
+
+def test_health_names_a_model_that_cannot_be_reached(server: Running, client: Client, upstream: StubUpstream) -> None:
+    state = server.parts.served.states["far"]
+    assert server.health()["status"] == "ok"
+    for _ in range(20):
+        state.fail(state.enter(), UpstreamError("It is gone.", kind="connect"))
+    health = server.health()
+    assert health["status"] == "degraded"
+    assert health["problems"] == ["The model 'far' cannot be reached at any of its deployments (far): It is gone."]
+    fields = {"base_url": f"{upstream.url}/v1"}
+    client.admin.change("model", "near", base_url=None, deployments={"a": fields, "b": fields})
+    state = server.parts.served.states["near/a"]
+    for _ in range(20):
+        state.fail(state.enter(), UpstreamError("It is gone.", kind="connect"))
+    assert len(server.health()["problems"]) == 1  # the other one may be there
+    client.admin.disable("deployment", "near/b")
+    assert len(server.health()["problems"]) == 2
