@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, Literal, cast
 
-from sqlalchemy import Connection, delete, select, text, update
+from sqlalchemy import Connection, bindparam, delete, select, text, update
 from sqlalchemy.orm import Session
 
 from modelyard.storage.tables import Deletion, Message, ModelUsage, now
@@ -24,6 +24,11 @@ Kind = Literal["user", "project"]
 Row = Mapping[str, Any]
 LOCK: Final = 0x6D796465  # PostgreSQL advisory lock: "myde"; numbers become visible in their order
 AT_ONCE: Final = 500  # ids in one statement
+_LATER: Final = (
+    select(Deletion.id, Deletion.kind, Deletion.subject, Deletion.deleted_at, Deletion.keep_charges)
+    .where(Deletion.id > bindparam("newest"))
+    .order_by(Deletion.id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +66,8 @@ class Deletions:
 
     def read(self, connection: Connection) -> bool:
         """Read what is new, and return whether there was anything."""
-        query = select(Deletion.id, Deletion.kind, Deletion.subject, Deletion.deleted_at, Deletion.keep_charges)
         with connection.begin():
-            rows = connection.execute(query.where(Deletion.id > self._newest).order_by(Deletion.id)).all()
+            rows = connection.execute(_LATER, {"newest": self._newest}).all()
         for id, kind, subject, at, keep_charges in rows:
             self._known[kind, subject] = Deleted(at, keep_charges)
             self._newest = id
