@@ -63,7 +63,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """A model that drafts answers, or embeds texts.
+    """A model that drafts answers, embeds texts, or moderates them.
 
     Attributes:
         name: The catalogue's name, as in outcome tables.
@@ -80,6 +80,7 @@ class BaseModel:
         capabilities: What it can do beyond text.
         max_output_tokens: Longest answer; None where only the context window limits it.
         embeddings: Whether it embeds texts instead of answering.
+        moderations: Whether it says what is wrong with texts instead of answering.
         price_from: Which list price of genai-prices was taken, as `provider/model`; None for a price of one's own, or none.
     """
 
@@ -97,6 +98,7 @@ class BaseModel:
     capabilities: frozenset[Capability] = frozenset()
     max_output_tokens: int | None = None
     embeddings: bool = False
+    moderations: bool = False
     price_from: str | None = None
 
     def __post_init__(self) -> None:
@@ -115,7 +117,16 @@ class BaseModel:
     @property
     def served(self) -> bool:
         """Whether this model can draft an answer now."""
-        return self.available and not self.embeddings
+        return self.available and self.drafts
+
+    @property
+    def drafts(self) -> bool:
+        """Whether it is a model that drafts answers at all."""
+        return not (self.embeddings or self.moderations)
+
+    def upstream_name(self, deployment: Deployment) -> str:
+        """Return the model's name at one of its deployments."""
+        return deployment.upstream_model or self.upstream_model or self.name
 
     def expected_cost(self, prompt_tokens: float) -> float:
         """Return the expected cost in USD of answering a prompt of that many tokens."""
@@ -227,6 +238,11 @@ class Catalog:
     def embedders(self) -> tuple[str, ...]:
         """Names of the base models that can embed texts now."""
         return tuple(name for name, model in self.models.items() if model.available and model.embeddings)
+
+    @property
+    def moderators(self) -> tuple[str, ...]:
+        """Names of the base models that can moderate texts now."""
+        return tuple(name for name, model in self.models.items() if model.available and model.moderations)
 
     @property
     def offered(self) -> Mapping[str, Literal["composite", "base"]]:

@@ -129,6 +129,7 @@ class ModelRow(PriceRow):
     max_output_tokens: Tokens | None = None
     capabilities: list[Capability] | None = None
     embeddings: bool = False
+    moderations: bool = False
     method: LocalMethod | None = None
     base_url: Address | None = None
     api_key_env: Variable | None = None
@@ -144,10 +145,12 @@ class ModelRow(PriceRow):
             raise ValueError("a local model needs a method")
         if self.kind == "openai":
             self._check_deployments()
-        elif self.base_url or self.deployments or self.embeddings:
+        elif self.base_url or self.deployments or self.embeddings or self.moderations:
             raise ValueError(
-                f"a {self.kind} model takes no base_url, deployments or embeddings: those are an openai model's"
+                f"a {self.kind} model takes no base_url, deployments, embeddings or moderations: those are an openai model's"
             )
+        if self.embeddings and self.moderations:
+            raise ValueError("a model has embeddings or moderations, not both")
         return self
 
     def _check_deployments(self) -> None:

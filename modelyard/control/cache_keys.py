@@ -53,9 +53,11 @@ def decision_key(subject: str, tokens: int, needs: Collection[str], versions: Ve
     return _digest("decision", generation, _versions(versions), subject, tokens, sorted(needs))
 
 
-def embedding_key(model: str, parameters: Mapping[str, Any], text: str | Sequence[int], *, owner: str | None) -> bytes:
+def embedding_key(
+    space: Sequence[str], parameters: Mapping[str, Any], text: str | Sequence[int], *, owner: str | None
+) -> bytes:
     """Return the key of one input's embedding; `parameters` are the request's without the input itself."""
-    return _digest("embedding", owner, model, parameters, text)
+    return _digest("embedding", owner, space, parameters, text)
 
 
 def passages_key(index_version: str, query: str, k: int) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -19,16 +18,19 @@ from modelyard.control.keys import ANONYMOUS, Principal, Scope, bearer
 from modelyard.control.pools import COMPOSING, FEEDBACK, Pool, Shared
 from modelyard.errors import Forbidden, LimitExceeded, ModelyardError, UnknownModel
 from modelyard.serving.admin.app import create_admin, create_analytics
-from modelyard.serving.admission import admit, count
+from modelyard.serving.admission import count
 from modelyard.serving.attendance import Attendance
 from modelyard.serving.body import read_body
-from modelyard.serving.books import Caller, embedding_row
+from modelyard.serving.books import Caller
 from modelyard.serving.chat import ChatJob, Desk, StreamedResponse
-from modelyard.serving.embeddings import parse_embeddings_request
+from modelyard.serving.embeddings import Embedders
 from modelyard.serving.feedback import parse_feedback
 from modelyard.serving.health import Checkup
+from modelyard.serving.input_job import InputJob
+from modelyard.serving.input_wire import EmbeddingsRequest, InputsRequest, ModerationsRequest, parse_inputs
 from modelyard.serving.lane import FastLane
 from modelyard.serving.logs import RequestLog, current_request_id, note
+from modelyard.serving.moderations import Moderators
 from modelyard.serving.own_machine import OwnMachine
 from modelyard.serving.parts import ServerParts
 from modelyard.serving.problems import JsonResponse, on_bug, on_http_error, on_modelyard_error
@@ -36,7 +38,6 @@ from modelyard.serving.reports import parent_of
 from modelyard.serving.watched import pool_metrics
 from modelyard.serving.wire import model_body, models_body, parse_chat_request
 from modelyard.storage import record_feedback
-from modelyard.types import Usage, estimate_tokens, new_id
 
 LEFT: Final = 499  # what nginx logs for a caller who left before the answer began; nobody reads it
 FLUSH_S: Final = 2.0  # how long feedback waits for its answer to reach the database
@@ -49,6 +50,7 @@ def create_app(parts: ServerParts) -> ASGIApp:
     routes: list[BaseRoute] = [
         Route("/v1/chat/completions", server.chat, methods=["POST"]),
         Route("/v1/embeddings", server.embeddings, methods=["POST"]),
+        Route("/v1/moderations", server.moderations, methods=["POST"]),
         Route("/v1/feedback", server.feedback, methods=["POST"]),
         Route("/v1/models", server.list_models, methods=["GET"]),
         Route("/v1/models/{name:path}", server.show_model, methods=["GET"]),
@@ -115,33 +117,32 @@ class _Server:
                 self._leave()
 
     async def embeddings(self, request: Request) -> Response:
+        return await self._inputs(request, "embeddings", EmbeddingsRequest, self._parts.embedders)
+
+    async def moderations(self, request: Request) -> Response:
+        return await self._inputs(request, "moderations", ModerationsRequest, self._parts.moderators)
+
+    async def _inputs(
+        self, request: Request, scope: Scope, form: type[InputsRequest], calls: Embedders | Moderators
+    ) -> Response:
         self._enter()
         try:
-            principal = await self._who(request, "embeddings")
-            asked, body = parse_embeddings_request(await self._body(request))
-            parts = self._parts
-            catalog = parts.manager.catalog
-            _require(principal, asked.model)
-            tokens = round(estimate_tokens(asked.chars))
-            known = catalog.models.get(asked.model)
-            most = Usage(tokens, 0, known.price.cost(tokens, 0) if known else 0.0)
-            permit = await admit(parts.limits, principal, asked.model, most)
-            spent, started = (0, 0.0), time.perf_counter()
+            principal = await self._who(request, scope)
+            asked, body = parse_inputs(form, await self._body(request))
+            if asked.model is not None:
+                _require(principal, asked.model)
+            catalog = self._parts.manager.catalog
             try:
-                found, model, deployment, usage = await parts.embedders.embed(
-                    catalog, asked.model, body, owner=principal.key_id
-                )
-                spent = (usage.prompt_tokens, usage.cost_usd)
+                model = calls.model(catalog, asked.model)
             except UnknownModel as error:
-                raise _told(principal, error, asked.model, catalog.embedders) from None
-            finally:
-                if permit is not None:
-                    await parts.limits.settle(permit, *spent)
-            id = new_id("emb")
-            ms = (time.perf_counter() - started) * 1000
-            row = embedding_row(id, _caller(principal, asked.user, request), model.name, deployment, usage, ms)
-            parts.spool.finish(id, {"message": None, "usages": [row]})
-            return JsonResponse(found, headers={"x-modelyard-model": model.name})
+                raise _told(principal, error, asked.model or "", calls.names(catalog)) from None
+            _require(principal, model.name)
+            work = calls.work(catalog, model, body, principal.key_id)
+            caller = _caller(principal, asked.user, request)
+            job = InputJob(self._desk, calls.kind, model, work, asked.tokens, principal, caller)
+            async with Attendance(request.receive):
+                return await job.respond()
+            return Response(status_code=LEFT)
         finally:
             self._leave()
 

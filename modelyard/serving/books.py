@@ -145,7 +145,7 @@ class Entry:
             deployment=attempts[-1].deployment if attempts else None,
             attempts=max(1, len(attempts)),
             fallback=fell_back(attempts),
-            error_kind=_kind_of(error),
+            error_kind=kind_of(error),
         )
         metadata = {
             "model_metadata": {
@@ -251,31 +251,6 @@ class Entry:
         }
 
 
-def embedding_row(
-    id: str, caller: Caller, model: str, deployment: str | None, usage: Usage, ms: float
-) -> dict[str, Any]:
-    """Return the usage row of an embeddings request."""
-    return {
-        "id": id,
-        "created_at": datetime.now(UTC),
-        "message_id": None,
-        "project_id": caller.project_id,
-        "api_key_id": caller.key_id,
-        "kind": "embedding",
-        "status": "complete",
-        "model": model,
-        "deployment": deployment,
-        "prompt_tokens": usage.prompt_tokens,
-        "cached_tokens": 0,
-        "completion_tokens": 0,
-        "cost_usd": usage.cost_usd,
-        "estimated": usage.estimated,
-        "latency_ms": ms,
-        "attempts": 1,
-        "fallback": False,
-        "cache_hit": deployment is None,
-    }
-
-
-def _kind_of(error: BaseException) -> str:
+def kind_of(error: BaseException) -> str:
+    """Return what a usage row says of an error."""
     return (error.kind if isinstance(error, UpstreamError) else type(error).__name__)[:KEPT_ERROR]

@@ -11,7 +11,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from modelyard.errors import LimitExceeded, UpstreamError
-from modelyard.types import Answer
+from modelyard.types import Answer, Usage
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -38,15 +38,21 @@ class Metrics:
 
     def answered(self, composite: str, answer: Answer, ms: float, *, cache_hit: bool = False) -> None:
         """Count an answer."""
-        children = self._of(composite, answer.model)
+        self.counted(composite, answer.model, answer.usage, ms, cache_hit=cache_hit, fallback=answer.fell_back)
+
+    def counted(
+        self, composite: str, model: str, usage: Usage, ms: float, *, cache_hit: bool = False, fallback: bool = False
+    ) -> None:
+        """Count a request that was answered, whatever it asked for; a base model that was asked for itself stands in both places."""
+        children = self._of(composite, model)
         children.ok.inc()
         children.seconds.observe(ms / 1000)
         children.answers.inc()
         if not cache_hit:
-            children.prompt.inc(answer.usage.prompt_tokens)
-            children.completion.inc(answer.usage.completion_tokens)
-            children.cost.inc(answer.usage.cost_usd)
-            if answer.fell_back:
+            children.prompt.inc(usage.prompt_tokens)
+            children.completion.inc(usage.completion_tokens)
+            children.cost.inc(usage.cost_usd)
+            if fallback:
                 self._fallbacks.labels(composite).inc()
 
     def failed(self, composite: str, error: BaseException) -> None:

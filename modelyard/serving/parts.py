@@ -25,6 +25,7 @@ from modelyard.routing import RouterModel
 from modelyard.serving.admin.context import AdminContext
 from modelyard.serving.embeddings import Embedders
 from modelyard.serving.metrics import Metrics
+from modelyard.serving.moderations import Moderators
 from modelyard.serving.reports import Reports
 from modelyard.serving.served import Served
 from modelyard.serving.standing import unreachable_models
@@ -62,7 +63,7 @@ class ServerParts:
         keyring: The API keys; asked only where authentication is on.
         quotas, limits: Rates and budgets, and what is left of them.
         caches, metrics, flags, alerts: Of this process.
-        embedders: Embeddings, micro-batched.
+        embedders, moderators: Embeddings and moderations, micro-batched.
         health: Probes of deployments.
         erasure: Deletes users and projects.
         jobs: What runs in the background.
@@ -83,6 +84,7 @@ class ServerParts:
     flags: Flags
     alerts: AlertWatch
     embedders: Embedders
+    moderators: Moderators
     health: HealthMonitor
     erasure: Erasure
     jobs: tuple[Periodic, ...]
@@ -97,6 +99,7 @@ class ServerParts:
             stack.push_async_callback(self.limits.close)
             stack.push_async_callback(self.served.close)
             stack.push_async_callback(self.embedders.close)
+            stack.push_async_callback(self.moderators.close)
             for job in self.jobs:
                 await job.start()
                 stack.push_async_callback(job.stop)
@@ -214,6 +217,7 @@ def open_parts(settings: Settings) -> ServerParts:
         flags=flags,
         alerts=alerts,
         embedders=Embedders(served.upstream, served.states, caches),
+        moderators=Moderators(served.upstream, served.states),
         health=HealthMonitor(manager, served.states, served.upstream, ProbeRules(settings.probe_s or 1.0)),
         erasure=erasure,
         jobs=tuple(jobs),

@@ -32,7 +32,7 @@ def watched(parts: ServerParts) -> Iterator[Metric]:
     yield from cache_metrics(parts.caches.stats())
     yield from alert_metrics(parts.alerts.open_alerts)
     yield from key_metrics(parts.keyring.stats())
-    yield from batch_metrics({"embeddings": parts.embedders.stats()})
+    yield from batch_metrics({"embeddings": parts.embedders.stats(), "moderations": parts.moderators.stats()})
     yield from book_metrics(parts.spool, parts.writer)
     yield from report_metrics(parts.reports)
 

@@ -18,7 +18,7 @@ from modelyard.storage import Feedback, ModelUsage
 from tests.integration.running import ASK, Running, running
 from tests.unit.serving.yard import Script, StubUpstream, furnish, stub_upstream
 
-EVERY = ("chat", "embeddings", "feedback", "analytics", "admin")
+EVERY = ("chat", "embeddings", "moderations", "feedback", "analytics", "admin")
 # 10 prompt tokens and 4 of the answer, at 1 and 2 USD per million.
 ANSWER_USD = 18e-6
 
@@ -42,7 +42,7 @@ def key_id(server: Running, plaintext: str) -> str:
 @pytest.mark.parametrize("given", [None, "", "none", "my-abcdefgh-" + "x" * 40, "my-" + "é" * 20, "x" * 5000])
 def test_call_without_a_valid_key_is_unauthorized(server: Running, upstream: StubUpstream, given: str | None) -> None:
     headers = {} if given is None else {b"authorization": f"Bearer {given}".strip().encode()}
-    for path in ("/v1/chat/completions", "/v1/embeddings", "/v1/feedback"):
+    for path in ("/v1/chat/completions", "/v1/embeddings", "/v1/moderations", "/v1/feedback"):
         response = httpx.post(f"{server.url}{path}", json={"model": "team", "messages": ASK}, headers=headers)
         assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
         assert response.json()["error"]["code"] == "invalid_api_key"
@@ -69,6 +69,7 @@ def test_scope_opens_its_own_doors_only(server: Running, scope: str) -> None:
     doors = {
         "chat": server.chat(key).status_code,
         "embeddings": server.post("/v1/embeddings", {"model": "vectors", "input": "a"}, key).status_code,
+        "moderations": server.post("/v1/moderations", {"model": "judge", "input": "a"}, key).status_code,
         "feedback": server.post("/v1/feedback", {"message_id": "msg-1", "rating": 3}, key).status_code,
         "analytics": server_get(server, "/analytics/usage", key),
         "admin": server_get(server, "/admin/models", key),

@@ -162,6 +162,7 @@ def _model(model: BaseModel) -> ModelRecord:
         max_output_tokens=model.max_output_tokens,
         capabilities=sorted(model.capabilities),
         embeddings=model.embeddings,
+        moderations=model.moderations,
         deployments=[deployment.name for deployment in model.deployments],
     )
 

@@ -12,7 +12,7 @@ import pydantic
 
 from modelyard.serving.admin.text import check_text
 
-Scope = Literal["chat", "embeddings", "feedback", "admin", "analytics"]
+Scope = Literal["chat", "embeddings", "moderations", "feedback", "admin", "analytics"]
 Name = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=200)]
 Reason = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
 
@@ -58,6 +58,7 @@ class ModelRecord(Record):
     max_output_tokens: int | None = None
     capabilities: list[str] = []
     embeddings: bool = False
+    moderations: bool = False
     deployments: list[str] = []
 
 

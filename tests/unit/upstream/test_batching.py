@@ -183,6 +183,23 @@ async def test_calls_at_a_time_are_bounded_and_the_rest_follows():
         assert embedder.most_at_once <= 2
 
 
+async def test_parts_go_alone_and_as_they_came():
+    parts = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "https://x"}}]
+    calls = list[Any]()
+
+    async def moderate(_: str, body: Any) -> dict[str, Any]:
+        calls.append(body["input"])
+        one = body["input"] is parts or isinstance(body["input"], str)
+        return {"results": [{"flagged": False}] * (1 if one else len(body["input"]))}
+
+    batcher: MicroBatcher[str] = MicroBatcher(moderate, entries="results")
+    found = await asyncio.gather(*(batcher.submit(TARGET, {"input": given}) for given in ("a", parts, "b", parts)))
+    assert [len(answer["results"]) for answer in found] == [1, 1, 1, 1]
+    assert sorted(map(len, calls)) == [2, 2, 2]
+    assert calls.count(parts) == 2
+    await batcher.close()
+
+
 async def test_a_caller_who_leaves_before_the_call_is_not_asked_for():
     async with batching() as (batcher, embedder):
         gone = asyncio.create_task(batcher.submit(TARGET, body("gone")))
