@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from modelyard.catalog.list_prices import ListPrice, list_price, list_price_at
+from modelyard.catalog.list_prices import ListPrice, batch_factor_at, list_price, list_price_at
 from modelyard.catalog.records import BaseModel, Catalog, Composite, Deployment, Kind
 from modelyard.catalog.rows import ADDRESS_FIELDS, CompositeRow, DeploymentRow, ModelRow, validated
 from modelyard.errors import InvalidSetting
@@ -118,6 +118,7 @@ def _deployment(model: str, key: str, row: DeploymentRow) -> Deployment:
         max_concurrent=row.max_concurrent,
         timeout_s=row.timeout_s,
         enabled=row.enabled,
+        batch_price_factor=batch_factor_at(row.base_url) if row.batch_price_factor is None else row.batch_price_factor,
     )
 
 

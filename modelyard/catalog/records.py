@@ -48,6 +48,7 @@ class Deployment:
         max_concurrent: Most calls at a time.
         timeout_s: Longest time for one call; None takes the settings'.
         enabled: Whether it may be called.
+        batch_price_factor: What its offline batches cost beside calls at once.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Deployment:
     max_concurrent: int = 64
     timeout_s: float | None = None
     enabled: bool = True
+    batch_price_factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

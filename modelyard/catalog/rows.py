@@ -21,6 +21,7 @@ ADDRESS_FIELDS: Final = (
     "api_key_env",
     "max_concurrent",
     "timeout_s",
+    "batch_price_factor",
 )  # a model's that gives its address itself
 _NOT_IN_A_LINE: Final = frozenset(
     {"Cc", "Cs", "Zl", "Zp"}
@@ -117,6 +118,7 @@ class DeploymentRow(_Strict):
     max_concurrent: Calls = 64
     timeout_s: Seconds | None = None
     enabled: bool = True
+    batch_price_factor: Share | None = None
 
 
 class ModelRow(PriceRow):
@@ -135,6 +137,7 @@ class ModelRow(PriceRow):
     api_key_env: Variable | None = None
     max_concurrent: Calls | None = None
     timeout_s: Seconds | None = None
+    batch_price_factor: Share | None = None
     upstream_model: Name | None = None
     enabled: bool = True
     deployments: dict[DeploymentKey, DeploymentRow] = {}

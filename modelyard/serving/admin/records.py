@@ -94,6 +94,7 @@ class DeploymentRecord(Record):
     weight: float
     max_concurrent: int
     timeout_s: float | None = None
+    batch_price_factor: float = 1.0
     enabled: bool
     health: Literal["up", "down", "unknown", "off"] = "unknown"
     state: dict[str, Any] = {}

@@ -283,6 +283,20 @@ def test_models_behind_an_endpoint_take_tools_and_json_where_nothing_else_is_sai
     assert catalog.model("none").capabilities == catalog.model("local-md").capabilities == frozenset()
 
 
+def test_batches_cost_half_at_openai_and_what_the_catalogue_says_elsewhere(tmp_path: Path) -> None:
+    def factor(model: str) -> float:
+        return load_catalog(own(tmp_path, model)).models["m"].deployments[0].batch_price_factor
+
+    entry = '[models.m]\nkind = "openai"\ninput = 1\nbase_url = "{}"\n'
+    assert factor(entry.format("https://api.openai.com/v1")) == 0.5
+    assert factor(entry.format("https://api.openai.com.example/v1")) == 1.0
+    assert factor(entry.format("https://llm.example/v1") + "batch_price_factor = 0.25\n") == 0.25
+    places = '[models.m]\nkind = "openai"\ninput = 1\n[models.m.deployments.a]\nbase_url = "https://llm.example/v1"\n'
+    assert factor(places + "batch_price_factor = 0.75\n") == 0.75
+    with pytest.raises(InvalidSetting, match="batch_price_factor"):
+        factor(places + "batch_price_factor = 2\n")
+
+
 def test_embedding_models_of_several_names_are_noticed(tmp_path: Path) -> None:
     places = "".join(
         f'[models.e.deployments.{key}]\nbase_url = "http://{key}/v1"\nupstream_model = "{name}"\n'
