@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import sqlite3
 import sys
 import tempfile
@@ -58,10 +59,10 @@ class Place:
 
 @dataclass(slots=True)
 class Heard:
-    """What the clients know: ids of answers that came whole, how many requests failed, and how many are being answered."""
+    """What the clients know: ids of answers that came whole, why others did not, and how many are being answered."""
 
     whole: list[str] = field(default_factory=list[str])
-    failed: int = 0
+    failed: Counter[str] = field(default_factory=Counter[str])
     killed: bool = False
     under_way: int = 0
 
@@ -131,7 +132,7 @@ def _compared(url: str, heard: Heard) -> dict[str, Any]:
     orphans = {str(id) for id, kind in rows if kind == "orphan"}
     return {
         "answered": len(whole),
-        "failed": heard.failed,
+        "failed": dict(heard.failed),
         "rows": len(rows),
         "lost": len(whole - chats),
         "twice": sum(found - 1 for found in count.values()),
@@ -144,7 +145,7 @@ def table(results: dict[str, dict[str, Any]]) -> list[str]:
     """Return the rows of a Markdown table."""
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         "answered": lambda row: str(row["answered"]),
-        "failed": lambda row: str(row["failed"]),
+        "failed": lambda row: ", ".join(f"{count} x {why}" for why, count in row["failed"].items()) or "0",
         "in the spool after the outage": lambda row: f"{row['waited_mb']:.1f} MB",
         "stored after": lambda row: f"{row['back_s']:.1f} s",
         "under way at SIGKILL": lambda row: str(row["under_way"]),
@@ -195,11 +196,18 @@ async def _ask(session: aiohttp.ClientSession, heard: Heard, number: int) -> Non
             if response.status == 200 and (not stream or read.endswith(b"data: [DONE]\n\n")):
                 heard.whole.append(response.headers["x-modelyard-id"])
             else:
-                heard.failed += 1
-    except aiohttp.ClientError:
-        heard.failed += not heard.killed
+                heard.failed[_why(response.status, read)] += 1
+    except aiohttp.ClientError as error:
+        if not heard.killed:
+            heard.failed[type(error).__name__] += 1
     finally:
         heard.under_way -= 1
+
+
+def _why(status: int, body: bytes) -> str:
+    """Return the code of an error's body, or of the error that a stream ended in."""
+    codes = re.findall(rb'"code":"(\w+)"', body)
+    return f"{status} {codes[-1].decode() if codes else 'cut'}"
 
 
 async def _until(holds: Callable[[], Any], what: str) -> float:
