@@ -115,7 +115,7 @@ def test_body_that_does_not_arrive_gives_its_place_back(furnished: Settings, pat
     with running(furnished.model_copy(update={"body_s": 0.3, "max_in_flight": 1})) as server:
         address = urlsplit(server.url)
         with closing(socket.create_connection((address.hostname or "", address.port or 0), timeout=30)) as slow:
-            head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
+            head = f"POST {path} HTTP/1.1\r\nhost: {address.netloc}\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
             slow.sendall(head.encode() + b'{"model"')
             said = b""
             while chunk := slow.recv(65536):  # ends because the server closes the connection
