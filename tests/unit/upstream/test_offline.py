@@ -129,6 +129,13 @@ async def test_an_endpoint_that_is_not_there_is_said_to_be_unreachable():
         assert (caught.value.kind, caught.value.retryable) == ("connect", True)
 
 
+async def test_a_metadata_address_is_never_called():
+    async with OfflineBatches(Endpoint("gpt", "http://169.254.169.254/v1", "m"), timeout_s=10) as batches:
+        with pytest.raises(UpstreamError, match="link-local or metadata address") as caught:
+            await batches.poll("batch_1")
+        assert not caught.value.retryable
+
+
 @pytest.mark.parametrize("identifier", ["", "../secrets", "a/b", "a?b", "a b", ".."])
 async def test_an_identifier_cannot_leave_its_place_in_the_path(identifier: str):
     async with OfflineBatches(Endpoint("gpt", "http://127.0.0.1:1/v1", "m")) as batches:
