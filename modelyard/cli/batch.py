@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from modelyard.errors import InvalidInput, InvalidSetting, UnknownModel
+from modelyard.errors import GenerationError, InvalidInput, InvalidSetting, UnknownModel, UpstreamError
 from modelyard.settings import Settings, current
 
 if TYPE_CHECKING:
@@ -96,7 +96,10 @@ async def _answered(run: Run, args: argparse.Namespace, settings: Settings) -> b
 
     await run.begin()
     if not args.without_batch_api:
-        return await by_batches(run, every_s=args.every, wait=not args.no_wait)
+        try:
+            return await by_batches(run, every_s=args.every, wait=not args.no_wait)
+        except UpstreamError as error:  # whoever runs the command is the caller, who may read the endpoint's own words
+            raise GenerationError(error.in_full) from error
     async with Upstream(settings.upstream_timeout_s, PATIENCE) as upstream:
         await one_by_one(run, upstream, concurrency=args.concurrency)
     return True

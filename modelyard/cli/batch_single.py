@@ -87,8 +87,8 @@ class _Sender:
                 target = await course.next()
             except UpstreamError as error:
                 if error.kind in USELESS:
-                    raise GenerationError(str(error)) from error
-                result = BatchResult(request.custom_id, problem=str(error), status=error.status)
+                    raise GenerationError(error.in_full) from error
+                result = BatchResult(request.custom_id, problem=error.in_full, status=error.status)
                 return Charged(new_id("batch"), result, batch_usage(run.model, result, 1.0), run.deployment.name)
             token = target.state.enter()
             try:

@@ -187,6 +187,14 @@ def test_batch_that_nobody_waits_for_is_taken_home_later(yard: Yard, server: Bat
     assert len(server.batches) == 1
 
 
+def test_endpoint_that_refuses_is_quoted(yard: Yard, server: BatchServer, capsys: pytest.CaptureFixture[str]) -> None:
+    yard.furnish(server.base_url)
+    server.faults = [(400, "The file is odd")]
+    assert yard.batch(ask("say yes"))[0] == 2
+    assert "status 400: The file is odd." in capsys.readouterr().err
+    assert yard.batch(None)[0] == 0
+
+
 def test_interrupted_batch_goes_on_where_it_was(yard: Yard, server: BatchServer) -> None:
     server.polls, server.broken_line = 1, b"not json"  # taking the answers home breaks off behind the first two
     yard.furnish(server.base_url)
