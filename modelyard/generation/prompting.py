@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -60,12 +61,17 @@ def cited(text: str, passages: Sequence[Passage]) -> tuple[Passage, ...]:
     return tuple(replace(passage, cited=True) for number, passage in enumerate(passages, start=1) if number in numbers)
 
 
+def weight(text: str) -> int:
+    """Return a text's length in characters, each beyond ASCII counting four: it is about a token of its own."""
+    return len(text) if text.isascii() else 4 * len(text) - 3 * len(text.encode("ascii", "ignore"))
+
+
 def prompt_tokens(turns: Sequence[Turn], parameters: Mapping[str, Any]) -> int:
-    """Estimate the tokens of a prompt, the descriptions of its tools included."""
-    tokens = sum(ceil(estimate_tokens(len(turn.text))) + TURN_TOKENS for turn in turns)
+    """Estimate the tokens of a prompt, the descriptions of its tools included; `bounds` says how many it can be at most."""
+    tokens = sum(ceil(estimate_tokens(weight(turn.text))) + TURN_TOKENS for turn in turns)
     tokens += sum(_beyond_text(turn.wire) for turn in turns if turn.wire is not None)
     if parameters and (tools := parameters.get("tools")):
-        tokens += ceil(estimate_tokens(_length(tools)))
+        tokens += ceil(estimate_tokens(json_length(tools)))
     return tokens
 
 
@@ -74,18 +80,18 @@ def most_tokens(message: Message) -> int:
     parameters = message.parameters
     if not parameters:
         return 0
-    most = parameters.get("max_completion_tokens") or parameters.get("max_tokens")
-    return most if isinstance(most, int) and most > 0 else 0
+    given = (parameters.get("max_completion_tokens"), parameters.get("max_tokens"))
+    return max((most for most in given if isinstance(most, int) and most > 0), default=0)
 
 
 def written_chars(text: str, fields: Mapping[str, Any]) -> int:
-    """Return how many characters a model wrote: text, thoughts, and the arguments of tool calls."""
+    """Return how many characters a model wrote, by their weight: text, thoughts, and the arguments of tool calls."""
     if not fields:
-        return len(text)
+        return weight(text)
     calls: Any = fields.get("tool_calls")
     functions = [call.get("function") for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
     arguments = [function.get("arguments") for function in functions if isinstance(function, Mapping)]
-    return len(text) + sum(len(value) for value in (*fields.values(), *arguments) if isinstance(value, str))
+    return weight(text) + sum(weight(value) for value in (*fields.values(), *arguments) if isinstance(value, str))
 
 
 def _beyond_text(wire: Mapping[str, Any]) -> int:
@@ -93,12 +99,12 @@ def _beyond_text(wire: Mapping[str, Any]) -> int:
     content, calls = wire.get("content"), wire.get("tool_calls")
     parts = cast("list[Any]", content) if isinstance(content, list) else ()
     others = sum(1 for part in parts if isinstance(part, Mapping) and part.get("type") != "text")
-    return IMAGE_TOKENS * others + (ceil(estimate_tokens(_length(calls))) if calls else 0)
+    return IMAGE_TOKENS * others + (ceil(estimate_tokens(json_length(calls))) if calls else 0)
 
 
-def _length(value: Any) -> int:
+def json_length(value: Any) -> int:
     """Return the length of a value's JSON in bytes."""
     try:
         return len(orjson.dumps(value))
-    except TypeError:  # what the fast encoder refuses is long in no sense that matters here
-        return len(str(value))
+    except TypeError:  # lone surrogates, integers beyond 64 bits: the slow encoder takes more, in ASCII
+        return len(json.dumps(value, default=str))
