@@ -23,7 +23,7 @@ from modelyard.serving.admin.app import create_admin, create_analytics
 from modelyard.serving.admission import admit
 from modelyard.serving.attendance import Attendance
 from modelyard.serving.books import Caller, embedding_row
-from modelyard.serving.chat import ChatJob, Desk, StreamedResponse
+from modelyard.serving.chat import ChatJob, Desk
 from modelyard.serving.embeddings import parse_embeddings_request
 from modelyard.serving.feedback import parse_feedback
 from modelyard.serving.lane import FastLane
@@ -31,6 +31,7 @@ from modelyard.serving.logs import RequestLog, current_request_id, note
 from modelyard.serving.parts import ServerParts
 from modelyard.serving.problems import JsonResponse, on_bug, on_http_error, on_modelyard_error
 from modelyard.serving.reports import parent_of
+from modelyard.serving.streamed import StreamedResponse
 from modelyard.serving.wire import BadRequest, model_body, models_body, parse_chat_request
 from modelyard.storage import record_feedback
 from modelyard.types import Usage, estimate_tokens, new_id
@@ -58,10 +59,14 @@ def create_app(parts: ServerParts) -> ASGIApp:
     ]
     app = Starlette(
         routes=routes,
-        exception_handlers={ModelyardError: on_modelyard_error, HTTPException: on_http_error, Exception: on_bug},
+        exception_handlers={ModelyardError: server.refuse, HTTPException: on_http_error, Exception: on_bug},
         lifespan=server.lifespan,
     )
-    lane = FastLane({("POST", "/v1/chat/completions"): server.chat, ("POST", "/v1/embeddings"): server.embeddings}, app)
+    lane = FastLane(
+        {("POST", "/v1/chat/completions"): server.chat, ("POST", "/v1/embeddings"): server.embeddings},
+        app,
+        server.refuse,
+    )
     return RequestLog(lane, log_prompts=parts.settings.log_prompts)
 
 
@@ -80,6 +85,11 @@ class _Server:
     async def lifespan(self, _: Starlette) -> AsyncGenerator[None]:
         async with self._parts.running():
             yield
+
+    async def refuse(self, request: Request, error: Exception) -> Response:
+        """Answer a request that failed in a way that was foreseen, and count those that were turned away."""
+        self._parts.metrics.refused(error)
+        return await on_modelyard_error(request, error)
 
     async def chat(self, request: Request) -> Response:
         self._enter()

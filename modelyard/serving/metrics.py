@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from modelyard.control.caches import CacheStats
-from modelyard.errors import LimitExceeded, UpstreamError
+from modelyard.errors import AccessDenied, LimitExceeded, Unauthenticated, UpstreamError
 from modelyard.types import Answer
 from modelyard.upstream import DeploymentStates
 
@@ -37,6 +37,12 @@ class Metrics:
         self._fallbacks = Counter(
             "fallbacks", "Answers by another deployment than the one called first.", ["composite"], **kept
         )
+        self._refused = Counter(
+            "refused",
+            "Requests turned away: for want of a key, a scope, or room under a limit.",
+            ["status", "reason"],
+            **kept,
+        )
         self._children: dict[tuple[str, str], _Children] = {}
 
     def answered(self, composite: str, answer: Answer, ms: float, *, cache_hit: bool = False) -> None:
@@ -59,6 +65,14 @@ class Metrics:
         else:
             status = "error" if isinstance(error, Exception) else "cancelled"
         self._requests.labels(composite, status).inc()
+
+    def refused(self, error: BaseException) -> None:
+        """Count a request that was turned away by its status and the reason; other errors are not counted here."""
+        if isinstance(error, LimitExceeded):
+            self._refused.labels("503" if error.kind == "capacity" else "429", error.kind).inc()
+        elif isinstance(error, AccessDenied):
+            unknown = isinstance(error, Unauthenticated)
+            self._refused.labels(*(("401", "unauthenticated") if unknown else ("403", "forbidden"))).inc()
 
     def watch(self, read: Callable[[], Iterable[Metric]]) -> None:
         """Ask for these values, too, each time the metrics are read."""
