@@ -210,7 +210,7 @@ class _Run:
                 return
             except GenerationError as error:
                 self.failing[call.model.name] += 1
-                self.found.failures.append(Failure(call.row.id, call.model.name, str(error)))
+                self.found.failures.append(Failure(call.row.id, call.model.name, error.in_full))
             self.progress.update(1)
 
     async def make(self, call: Call) -> None:

@@ -13,11 +13,16 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from modelyard.catalog import BaseModel, Composite
+from modelyard.control.caches import Decision
+from modelyard.control.memory import Memory
 from modelyard.generation import Trail
 from modelyard.retrieval import Index
+from modelyard.retrieval.citing import count_cited, merge_sources
 from modelyard.routing import RoutingPolicy
 from modelyard.routing.conversation import Conversations
 from modelyard.tasks import Classifier
+from modelyard.tasks.length import message_tokens
+from modelyard.tasks.reading import Reading, read
 from modelyard.types import (
     Answer,
     Delta,
@@ -77,6 +82,7 @@ class Parts:
         notices: What every answer must say, such as that no champion is registered.
         conversations: Which model answered each conversation last; None forgets them.
         fallbacks: Models that may be called where all candidates fail.
+        memory: What was decided and found for other requests; nothing, where none is given.
     """
 
     spec: Composite
@@ -88,6 +94,7 @@ class Parts:
     notices: tuple[str, ...] = ()
     conversations: Conversations | None = None
     fallbacks: tuple[BaseModel, ...] = ()
+    memory: Memory = field(default_factory=Memory)
 
     @property
     def callable_models(self) -> tuple[BaseModel, ...]:
@@ -145,12 +152,21 @@ class CompositeModel:
             message: The conversation.
             owner: Whose conversation it is, such as an API key's id.
         """
-        parts, steps = self.parts, _Steps()
+        parts, steps, reading = self.parts, _Steps(), read(message)
+        key = parts.memory.decision_key(reading.subject, message_tokens(message), message.needs, parts.versions)
+        kept = parts.memory.decision(key)
         task = steps.run(
-            "classify", lambda: parts.classifier.classify(message), lambda t: f"{t.domain}, {t.complexity}"
+            "classify",
+            lambda: parts.classifier.classify(message) if kept is None else kept.task,
+            lambda t: _told(f"{t.domain}, {t.complexity}", kept, reading.reason),
         )
-        route = steps.run("route", lambda: self._route(message, task, owner), lambda r: r.reasons[0])
-        return Plan(task, route, self._retrieve(message, steps), tuple(steps.reports))
+
+        def route() -> Route:
+            chosen = self._choose(message, task, key) if kept is None else kept.route
+            return self._in_conversation(chosen, message, reading, owner)
+
+        chosen = steps.run("route", route, lambda r: _told(r.reasons[0], kept))
+        return Plan(task, chosen, self._retrieve(reading.text, steps), tuple(steps.reports))
 
     async def answer(self, message: Message, plan: Plan | None = None, trail: Trail | None = None) -> Answer:
         """Answer a message.
@@ -198,23 +214,37 @@ class CompositeModel:
         if self.parts.conversations is not None and len(self.parts.models) > 1:
             self.parts.conversations.remember(message, answer.model, answer.text, scope=owner)
 
-    def _route(self, message: Message, task: Task, owner: str) -> Route:
+    def _choose(self, message: Message, task: Task, key: bytes) -> Route:
         parts = self.parts
         route = parts.policy.route(message, task, parts.models, cost_weight=parts.spec.cost_weight)
-        if parts.conversations is None or len(message.turns) == 1:
+        parts.memory.keep_decision(key, Decision(task, route))
+        return route
+
+    def _in_conversation(self, route: Route, message: Message, reading: Reading, owner: str) -> Route:
+        """Weigh the conversation's model in; that is the caller's own, and never kept for others."""
+        parts = self.parts
+        if reading.reason is not None:
+            route = replace(route, reasons=(*route.reasons, reading.reason))
+        if parts.conversations is None:
             return route
         prices = {model.name: model.price for model in parts.models}
         return parts.conversations.adjust(route, message, parts.spec, prices, scope=owner)
 
-    def _retrieve(self, message: Message, steps: _Steps) -> tuple[Passage, ...]:
-        index, wanted = self.parts.index, self.parts.spec.passages
+    def _retrieve(self, query: str, steps: _Steps) -> tuple[Passage, ...]:
+        index, wanted, memory = self.parts.index, self.parts.spec.passages, self.parts.memory
         if index is None or wanted == 0:
             reason = "the composite asks for no passages" if wanted == 0 else "no knowledge base was built"
             steps.add("retrieve", "skipped", reason, time.perf_counter())
             return ()
-        return steps.run(
-            "retrieve", lambda: index.search(message.prompt, wanted), lambda found: f"{len(found)} passages"
+        kept = memory.passages(index.version, query, wanted)
+        found = steps.run(
+            "retrieve",
+            lambda: index.search(query, wanted) if kept is None else kept,
+            lambda found: _told(f"{len(found)} passages", kept),
         )
+        if kept is None:
+            memory.keep_passages(index.version, query, wanted, found)
+        return found
 
     def _finish(self, message: Message, plan: Plan, draft: Draft, trail: Trail, started: float) -> Answer:
         steps = _Steps(list(plan.steps))
@@ -222,7 +252,7 @@ class CompositeModel:
         replaced = fell_back(draft.attempts) and draft.model != draft.attempts[0].model
         status: StepStatus = "partial" if replaced else "ran"
         steps.add("generate", status, "; ".join((_account_of(draft), *trail.reasons)), started)
-        passages = steps.run("post-process", lambda: merge_sources(plan.passages, draft.cited), _count_cited)
+        passages = steps.run("post-process", lambda: merge_sources(plan.passages, draft.cited), count_cited)
         return Answer(
             id=message.id,
             text=draft.text,
@@ -241,25 +271,13 @@ class CompositeModel:
         )
 
 
+def _told(what: str, kept: object | None, why: str | None = None) -> str:
+    """Return a step's reason; whoever looks at its duration should know that the work was done for an earlier request."""
+    return "; ".join(part for part in (what, why, None if kept is None else "kept from an earlier request") if part)
+
+
 def _account_of(draft: Draft) -> str:
     usage = draft.usage
     account = f"{draft.model}, {usage.prompt_tokens} + {usage.completion_tokens} tokens, ${usage.cost_usd:.6f}"
     failed = [attempt for attempt in draft.attempts if attempt.outcome != "ok"]
     return account if not failed else f"{account}, after {len(failed)} failed calls ({failed[-1].reason})"
-
-
-def merge_sources(retrieved: Sequence[Passage], cited: Sequence[Passage]) -> tuple[Passage, ...]:
-    """Return the retrieved passages, those that hold a cited span marked as cited, and behind them what was cited from elsewhere."""
-    marked = [replace(passage, cited=any(_holds(passage, other) for other in cited)) for passage in retrieved]
-    elsewhere = [
-        replace(other, cited=True) for other in cited if not any(_holds(passage, other) for passage in retrieved)
-    ]
-    return (*marked, *elsewhere)
-
-
-def _holds(passage: Passage, other: Passage) -> bool:
-    return passage.document == other.document and passage.start < other.end and other.start < passage.end
-
-
-def _count_cited(passages: Sequence[Passage]) -> str:
-    return f"{sum(passage.cited for passage in passages)} of {len(passages)} sources cited"

@@ -20,7 +20,7 @@
     ├── BudgetExceeded          a run would cost more than its ceiling
     └── MissingExtra            an optional package is not installed; names the extra
 
-Every message is one sentence for a person.
+Every message is one sentence of ours for a person; what an upstream said stands apart, in `UpstreamError.said`, for the caller alone.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 class ModelyardError(Exception):
     """Anything that Modelyard raises on purpose."""
+
+    @property
+    def in_full(self) -> str:
+        """What its caller is told; nobody else may be, since an upstream's words may quote the prompt."""
+        return str(self)
 
 
 class InvalidInput(ModelyardError, ValueError):
@@ -104,6 +109,7 @@ class UpstreamError(GenerationError):
         status: The HTTP status, or None where no response came.
         retryable: Whether the same call may succeed later.
         retry_after_s: When the upstream wants to be called again, where it said so.
+        said: The upstream's own words, without keys: for the caller, and never for a log, a metric or another caller.
 
     Attributes:
         attempts: Every call that was made for the answer before this error ended it.
@@ -117,13 +123,32 @@ class UpstreamError(GenerationError):
         status: int | None = None,
         retryable: bool = False,
         retry_after_s: float | None = None,
+        said: str = "",
     ) -> None:
         super().__init__(message)
         self.kind: FaultKind = kind
         self.status = status
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        self.said = said
         self.attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def in_full(self) -> str:
+        """Our sentence, with the upstream's own words behind a colon."""
+        return f"{str(self).removesuffix('.')}: {self.said}." if self.said else str(self)
+
+    def without_words(self) -> UpstreamError:
+        """Return the same error without the upstream's words, which may quote what somebody else asked in the same call."""
+        error = UpstreamError(
+            str(self),
+            kind=self.kind,
+            status=self.status,
+            retryable=self.retryable,
+            retry_after_s=self.retry_after_s,
+        )
+        error.attempts = self.attempts
+        return error
 
 
 class AccessDenied(ModelyardError):

@@ -36,6 +36,8 @@ class Settings(BaseSettings):
         database_url: SQLAlchemy URL; None means SQLite in `home`.
         mlflow_uri: MLflow tracking and registry URI; None means SQLite in `home`.
         catalog: A TOML file whose models and composites are added to (or replace) the shipped ones.
+        key_variables: Names of environment variables, as JSON and with `*` for any characters, that models registered or changed over the
+            API may take their key from (`["*_API_KEY"]`); those that the catalogue's file names always may be named.
         index: Folder of the retrieval index; None means the current one in `home`.
         upstream_timeout_s: Longest time for one upstream call.
         auth: `keys` asks every caller for an API key; `off` serves anybody who reaches the server, which then listens on loopback only.
@@ -44,6 +46,7 @@ class Settings(BaseSettings):
         store_texts: Whether prompts and answers are kept in the database; costs and reasons always are.
         log_prompts: Whether logs may show prompts.
         max_in_flight: Requests that are answered at once; further ones are told to come back (503).
+        body_s: Longest time that a request's body may take to arrive; then it is told so (408) and gives its place back.
         registry_poll_s: How often champions, catalogue and index are looked at for changes; 0 never looks.
         probe_s: How often deployments are probed; 0 never probes.
         cache_mb: Most megabytes that all caches together hold.
@@ -59,6 +62,7 @@ class Settings(BaseSettings):
     database_url: str | None = None
     mlflow_uri: str | None = None
     catalog: Path | None = None
+    key_variables: list[str] = Field(default_factory=list[str])
     index: Path | None = None
     upstream_timeout_s: float = Field(default=60.0, gt=0)
     auth: Literal["off", "keys"] = "off"
@@ -67,6 +71,7 @@ class Settings(BaseSettings):
     store_texts: bool = True
     log_prompts: bool = False
     max_in_flight: int = Field(default=512, ge=1)
+    body_s: float = Field(default=30.0, gt=0)
     registry_poll_s: float = Field(default=5.0, ge=0)
     probe_s: float = Field(default=30.0, ge=0)
     cache_mb: float = Field(default=256.0, ge=0)

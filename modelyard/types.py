@@ -71,7 +71,10 @@ class Message:
     @property
     def prompt(self) -> str:
         """The text of the last user turn, or the empty string."""
-        return next((turn.text for turn in reversed(self.turns) if turn.role == "user"), "")
+        for turn in reversed(self.turns):
+            if turn.role == "user":
+                return turn.text
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(command, words[1:])
     except ModelyardError as error:
-        print(f"pipelines: {error}", file=sys.stderr)
+        print(f"pipelines: {error.in_full}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

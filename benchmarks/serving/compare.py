@@ -101,17 +101,17 @@ def modelyard(scratch: Path, upstream: int, core: int, *, sentences: bool) -> It
         yield Server("modelyard", port, "bench", key, server.pid)
 
 
-def key_with_limits(home: Path) -> str:
+def key_with_limits(home: Path, url: str | None = None) -> str:
     """Make an API key that stands under every kind of limit, none of which is reached, and return it."""
     from modelyard.control.keys import KeyRing
     from modelyard.control.quotas import Quota, Quotas
     from modelyard.settings import Settings
     from modelyard.storage import Database
 
-    database = Database(Settings(home=home).database)
+    database = Database(url or Settings(home=home).database)
     database.migrate()
     ring, quotas = KeyRing(database), Quotas(database)
-    principal, key = ring.create("bench", "load", ["chat"])
+    principal, key = ring.create("bench", "load", ["chat", "analytics"])
     limits = {"requests_per_minute": 10**9, "tokens_per_minute": 2 * 10**9, "usd_per_day": 1e6, "usd_per_month": 5e6}
     quotas.put(Quota("key", str(principal.key_id), **limits))
     quotas.put(Quota("project", str(principal.project), **limits))

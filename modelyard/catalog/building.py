@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from modelyard.catalog.list_prices import ListPrice, list_price, list_price_at
+from modelyard.catalog.list_prices import ListPrice, batch_factor_at, list_price, list_price_at
 from modelyard.catalog.records import BaseModel, Catalog, Composite, Deployment, Kind
 from modelyard.catalog.rows import ADDRESS_FIELDS, CompositeRow, DeploymentRow, ModelRow, validated
 from modelyard.errors import InvalidSetting
@@ -76,6 +76,11 @@ def _model(name: str, entry: Entry, notices: list[str]) -> BaseModel:
         notices.append(
             f"The model {name!r} has no price, and genai-prices does not know it at its endpoint: its calls count as free."
         )
+    if row.embeddings and len(names := {d.upstream_model for d in row.deployments.values() if d.enabled}) > 1:
+        at = " and ".join(sorted(given or row.upstream_model or name for given in names))
+        notices.append(
+            f"The model {name!r} embeds as {at} at its deployments: unless those are one model, vectors of two answers may not compare."
+        )
     window = row.context_window or (listed.context_window if listed else None) or DEFAULT_WINDOW
     if row.max_output_tokens is not None and row.max_output_tokens > window:
         raise InvalidSetting(
@@ -98,6 +103,7 @@ def _model(name: str, entry: Entry, notices: list[str]) -> BaseModel:
         max_output_tokens=row.max_output_tokens,
         image_tokens=row.image_tokens,
         embeddings=row.embeddings,
+        moderations=row.moderations,
         price_from=listed.source if listed else None,
     )
 
@@ -113,6 +119,7 @@ def _deployment(model: str, key: str, row: DeploymentRow) -> Deployment:
         max_concurrent=row.max_concurrent,
         timeout_s=row.timeout_s,
         enabled=row.enabled,
+        batch_price_factor=batch_factor_at(row.base_url) if row.batch_price_factor is None else row.batch_price_factor,
     )
 
 
@@ -134,7 +141,7 @@ def _listed(name: str, row: ModelRow, where: str) -> ListPrice | None:
 def _capabilities(row: ModelRow) -> frozenset[Capability]:
     if row.capabilities is not None:
         return frozenset(row.capabilities)
-    return frozenset() if row.embeddings else CAPABILITIES.get(row.kind, frozenset())
+    return frozenset() if row.embeddings or row.moderations else CAPABILITIES.get(row.kind, frozenset())
 
 
 def _check_deployment_names(models: Mapping[str, BaseModel]) -> None:
@@ -187,5 +194,6 @@ def _composite(name: str, entry: Entry, models: Mapping[str, BaseModel]) -> Comp
 def _check_model(name: str, models: Mapping[str, BaseModel], who: str) -> None:
     if name not in models or models[name].kind == "recorded":
         raise InvalidSetting(f"{who} names the model {name!r}, which no deployment serves.")
-    if models[name].embeddings:
-        raise InvalidSetting(f"{who} names the model {name!r}, which embeds texts and answers nothing.")
+    if not models[name].drafts:
+        does = "embeds" if models[name].embeddings else "moderates"
+        raise InvalidSetting(f"{who} names the model {name!r}, which {does} texts and answers nothing.")

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from modelyard.catalog.records import Price
 from modelyard.errors import InvalidSetting
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
 
 HOURS: Final = range(24)
+# By host, since genai-prices knows nothing of batches. https://platform.openai.com/docs/guides/batch: half.
+BATCH_FACTORS: Final = {"api.openai.com": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,11 @@ def list_price(reference: str) -> ListPrice:
 def list_price_at(base_url: str, model: str) -> ListPrice | None:
     """Return the list price of a model by its name at an endpoint, or None where genai-prices does not know them."""
     return _find(model, None, base_url, datetime.now(UTC).date())
+
+
+def batch_factor_at(base_url: str) -> float:
+    """Return what an offline batch costs at an endpoint beside calls at once; 1 where nothing else is known."""
+    return BATCH_FACTORS.get(urlsplit(base_url).hostname or "", 1.0)
 
 
 @lru_cache(maxsize=1024)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from modelyard.catalog.building import Entries, build
 from modelyard.catalog.changes import Kind, Patch, Registration, Removal, Request, Reset
+from modelyard.catalog.guard import Guard
 from modelyard.catalog.loading import read_entries
 from modelyard.catalog.overlay import Change, EntryKind, Key, overlaid
 from modelyard.catalog.records import Catalog
@@ -42,13 +43,16 @@ class ModelManager:
     Args:
         path: A user's TOML file over the shipped one; None: the shipped one alone.
         database: Where changes are kept, migrated; without one they last as long as this object.
+        key_variables: What changes may name as `api_key_env` beside what the files name; see `Guard`.
 
     Raises:
         InvalidSetting: The files are not valid, alone or with the stored changes over them.
     """
 
-    def __init__(self, path: Path | None = None, database: Database | None = None) -> None:
-        self._path = path
+    def __init__(
+        self, path: Path | None = None, database: Database | None = None, *, key_variables: Iterable[str] = ()
+    ) -> None:
+        self._path, self._guard = path, Guard(tuple(key_variables))
         self._store = None if database is None else ChangeStore(database)
         self._lock = threading.Lock()
         self._problem: str | None = None
@@ -185,8 +189,12 @@ class ModelManager:
             self._swap(catalog, self._base, changes, stored)
 
     def _checked(self, ask: Request, changes: Mapping[Key, Change]) -> tuple[Change, Catalog]:
-        change = ask.change(overlaid(self._base, changes.values())[0], changes)
-        return change, build(*overlaid(self._base, {**changes, change.key: change}.values()))
+        before, _ = overlaid(self._base, changes.values())
+        change = ask.change(before, changes)
+        after, notices = overlaid(self._base, {**changes, change.key: change}.values())
+        catalog = build(after, notices)
+        self._guard.check(ask, self._base, before, after)
+        return change, catalog
 
     def _read(self) -> tuple[dict[Key, Change], int | None]:
         return (self._changes, None) if self._store is None else self._store.read()

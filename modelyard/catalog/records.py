@@ -50,6 +50,7 @@ class Deployment:
         max_concurrent: Most calls at a time.
         timeout_s: Longest time for one call; None takes the settings'.
         enabled: Whether it may be called.
+        batch_price_factor: What its offline batches cost beside calls at once.
     """
 
     name: str
@@ -61,11 +62,12 @@ class Deployment:
     max_concurrent: int = 64
     timeout_s: float | None = None
     enabled: bool = True
+    batch_price_factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """A model that drafts answers, or embeds texts.
+    """A model that drafts answers, embeds texts, or moderates them.
 
     Attributes:
         name: The catalogue's name, as in outcome tables.
@@ -82,6 +84,7 @@ class BaseModel:
         capabilities: What it can do beyond text.
         max_output_tokens: Longest answer; None where only the context window limits it.
         embeddings: Whether it embeds texts instead of answering.
+        moderations: Whether it says what is wrong with texts instead of answering.
         image_tokens: Most tokens that an image in a prompt takes.
         price_from: Which list price of genai-prices was taken, as `provider/model`; None for a price of one's own, or none.
     """
@@ -100,6 +103,7 @@ class BaseModel:
     capabilities: frozenset[Capability] = frozenset()
     max_output_tokens: int | None = None
     embeddings: bool = False
+    moderations: bool = False
     price_from: str | None = None
     image_tokens: int = IMAGE_TOKENS
 
@@ -119,7 +123,16 @@ class BaseModel:
     @property
     def served(self) -> bool:
         """Whether this model can draft an answer now."""
-        return self.available and not self.embeddings
+        return self.available and self.drafts
+
+    @property
+    def drafts(self) -> bool:
+        """Whether it is a model that drafts answers at all."""
+        return not (self.embeddings or self.moderations)
+
+    def upstream_name(self, deployment: Deployment) -> str:
+        """Return the model's name at one of its deployments."""
+        return deployment.upstream_model or self.upstream_model or self.name
 
     def expected_cost(self, prompt_tokens: float) -> float:
         """Return the expected cost in USD of answering a prompt of that many tokens."""
@@ -233,6 +246,11 @@ class Catalog:
     def embedders(self) -> tuple[str, ...]:
         """Names of the base models that can embed texts now."""
         return tuple(name for name, model in self.models.items() if model.available and model.embeddings)
+
+    @property
+    def moderators(self) -> tuple[str, ...]:
+        """Names of the base models that can moderate texts now."""
+        return tuple(name for name, model in self.models.items() if model.available and model.moderations)
 
     @property
     def offered(self) -> Mapping[str, Literal["composite", "base"]]:

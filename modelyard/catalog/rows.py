@@ -21,6 +21,7 @@ ADDRESS_FIELDS: Final = (
     "api_key_env",
     "max_concurrent",
     "timeout_s",
+    "batch_price_factor",
 )  # a model's that gives its address itself
 _NOT_IN_A_LINE: Final = frozenset(
     {"Cc", "Cs", "Zl", "Zp"}
@@ -117,6 +118,7 @@ class DeploymentRow(_Strict):
     max_concurrent: Calls = 64
     timeout_s: Seconds | None = None
     enabled: bool = True
+    batch_price_factor: Share | None = None
 
 
 class ModelRow(PriceRow):
@@ -130,11 +132,13 @@ class ModelRow(PriceRow):
     image_tokens: Tokens = IMAGE_TOKENS
     capabilities: list[Capability] | None = None
     embeddings: bool = False
+    moderations: bool = False
     method: LocalMethod | None = None
     base_url: Address | None = None
     api_key_env: Variable | None = None
     max_concurrent: Calls | None = None
     timeout_s: Seconds | None = None
+    batch_price_factor: Share | None = None
     upstream_model: Name | None = None
     enabled: bool = True
     deployments: dict[DeploymentKey, DeploymentRow] = {}
@@ -145,10 +149,12 @@ class ModelRow(PriceRow):
             raise ValueError("a local model needs a method")
         if self.kind == "openai":
             self._check_deployments()
-        elif self.base_url or self.deployments or self.embeddings:
+        elif self.base_url or self.deployments or self.embeddings or self.moderations:
             raise ValueError(
-                f"a {self.kind} model takes no base_url, deployments or embeddings: those are an openai model's"
+                f"a {self.kind} model takes no base_url, deployments, embeddings or moderations: those are an openai model's"
             )
+        if self.embeddings and self.moderations:
+            raise ValueError("a model has embeddings or moderations, not both")
         return self
 
     def _check_deployments(self) -> None:

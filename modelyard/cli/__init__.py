@@ -1,4 +1,4 @@
-"""`modelyard …`: serve, ask, explain, look after the database, and see whether all is well.
+"""`modelyard …`: serve, ask, explain, answer files in batches, look after the database, and see whether all is well.
 
 Exit codes: 0 done, 1 something is broken (`doctor`), 2 a rule was broken; its sentence stands on stderr.
 """
@@ -10,11 +10,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from modelyard.cli import asking, database, doctor, keys, models, serve
+from modelyard.cli import asking, batch, database, doctor, keys, models, serve
 from modelyard.errors import ModelyardError
 from modelyard.settings import calm_threads, switch_telemetry_off
 
-COMMANDS = (serve, asking, database, doctor, models, keys)
+COMMANDS = (serve, asking, batch, database, doctor, models, keys)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.run(args)
     except ModelyardError as error:
-        print(f"modelyard: {error}", file=sys.stderr)
+        print(f"modelyard: {error.in_full}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

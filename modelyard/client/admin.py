@@ -181,6 +181,14 @@ class Admin:
         """Return the rules that alerts are raised by."""
         return self._call("GET", "/admin/alerts/rules", dict[str, Any])
 
+    def set_alert_rules(self, rules: Mapping[str, Any]) -> dict[str, Any]:
+        """Set all rules, in the form in which `alert_rules` returns them; the next evaluation goes by them."""
+        return self._call("PUT", "/admin/alerts/rules", dict[str, Any], body=dict(rules))
+
+    def reset_alert_rules(self) -> dict[str, Any]:
+        """Return to the rules of the server's file, or the shipped ones, and return them."""
+        return self._call("DELETE", "/admin/alerts/rules", dict[str, Any])
+
     def flags(self) -> list[FlagRecord]:
         """Return the rollout flags."""
         return self._call("GET", "/admin/flags", list[FlagRecord])

@@ -53,7 +53,7 @@ class AlertRule(_Strict):
     """
 
     metric: Metric
-    above: float = pydantic.Field(ge=0)
+    above: float = pydantic.Field(ge=0, allow_inf_nan=False)
     window_s: float = pydantic.Field(default=3600.0, gt=0, le=366 * 86_400)
     per: Per = "all"
     at_least: int = pydantic.Field(default=20, ge=1)
@@ -80,7 +80,7 @@ class SavingRule(_Strict):
     """
 
     margin: float = pydantic.Field(default=0.02, ge=0, le=1)
-    least_usd_a_day: float = pydantic.Field(default=1.0, ge=0)
+    least_usd_a_day: float = pydantic.Field(default=1.0, ge=0, allow_inf_nan=False)
     least_share: float = pydantic.Field(default=0.1, ge=0, le=1)
     window_s: float = pydantic.Field(default=7 * 86_400.0, gt=0, le=366 * 86_400)
     severity: Severity = "info"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -12,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from modelyard.control.alert_metrics import Measure, measure
 from modelyard.control.alert_rules import AlertRule, AlertRules, Metric, SavingRule
+from modelyard.control.stored_rules import drop_rules, store_rules, stored_rules
 from modelyard.storage.analytics import SavingOpportunity, saving_opportunities
 from modelyard.storage.database import Database
 from modelyard.storage.tables import Alert, now
@@ -19,6 +22,9 @@ from modelyard.storage.tables import Alert, now
 ALERT_LOCK: Final = 0x6D79616C  # PostgreSQL advisory lock: "myal"; several processes evaluate, one at a time
 SAVING: Final = "saving"
 LONGEST_SUBJECT: Final = 200
+LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
+
+log = logging.getLogger("modelyard.control")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +43,68 @@ class Finding:
 class AlertWatch:
     """Evaluates the rules against the database; run `evaluate` every minute or so in a background job.
 
+    Each alert is a row, a line in the log when it is raised and one when it is over, and counts in `open_alerts`.
+
     Args:
         database: Where the usage is, and the alerts go.
-        rules: The rules.
+        rules: Those that count as long as none are stored.
         clock: This moment in UTC.
     """
 
     def __init__(self, database: Database, rules: AlertRules, clock: Callable[[], datetime] = now) -> None:
-        self._database, self.rules, self._clock = database, rules, clock
+        self._database, self._default, self._clock = database, rules, clock
+        self._rules = rules
+        self._open: Mapping[str, int] = {}
+
+    @property
+    def rules(self) -> AlertRules:
+        """The rules that count, as they were last read."""
+        return self._rules
+
+    @property
+    def open_alerts(self) -> Mapping[str, int]:
+        """How many alerts stand by the rule that they are of, as of the last evaluation; rules without any have 0."""
+        return {**dict.fromkeys((*self._rules.rules, SAVING), 0), **self._open}
+
+    def refresh(self) -> AlertRules:
+        """Read the rules that operators set, and return those that count now.
+
+        Raises:
+            InvalidSetting: What is stored is not valid; the rules stay.
+            StorageError: The database failed; the rules stay.
+        """
+        self._rules = stored_rules(self._database) or self._default
+        return self._rules
+
+    def set_rules(self, rules: AlertRules | None, *, by: str) -> AlertRules:
+        """Store rules in the place of those that there were, or None to return to the file's; the next evaluation goes by them.
+
+        Raises:
+            StorageError: The database failed; nothing was changed.
+        """
+        if rules is None:
+            drop_rules(self._database)
+        else:
+            store_rules(self._database, rules, by=by)
+        return self.refresh()
 
     def evaluate(self) -> tuple[Finding, ...]:
         """Evaluate every rule, open, update and resolve alerts, and return what was found.
 
         Raises:
+            InvalidSetting: Stored rules are not valid.
             StorageError: The database failed; no alert was changed.
         """
+        self.refresh()
         moment = self._clock()
         findings = tuple(self._findings(moment))
         with self._database.write() as session:
             if session.get_bind().dialect.name == "postgresql":
                 session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ALERT_LOCK})
-            _settle(session, findings, moment)
+            news = _settle(session, findings, moment)
+        for level, line in news:
+            log.log(level, "%s", line)
+        self._open = Counter(finding.kind for finding in findings)
         return findings
 
     def _findings(self, moment: datetime) -> Iterable[Finding]:
@@ -91,8 +138,9 @@ def alerts_of(database: Database, *, open_only: bool = False, limit: int = 100) 
     return found
 
 
-def _settle(session: Session, findings: Iterable[Finding], moment: datetime) -> None:
-    """Bring the open alerts in line with what was found: one for each kind and subject."""
+def _settle(session: Session, findings: Iterable[Finding], moment: datetime) -> list[tuple[int, str]]:
+    """Bring the open alerts in line with what was found, one for each kind and subject; return what is new of them, for the log."""
+    news: list[tuple[int, str]] = []
     still_open = {
         (row.kind, row.subject): row for row in session.scalars(select(Alert).where(Alert.resolved_at.is_(None)))
     }
@@ -101,10 +149,13 @@ def _settle(session: Session, findings: Iterable[Finding], moment: datetime) -> 
         if row is None:
             row = Alert(kind=finding.kind, subject=finding.subject, created_at=moment)
             session.add(row)
+            news.append((LEVELS.get(finding.severity, logging.WARNING), f"Alert {finding.kind}: {finding.message}"))
         row.severity, row.message = finding.severity, finding.message
         row.value, row.line, row.details = finding.value, finding.line, finding.details
     for row in still_open.values():
         row.resolved_at = moment
+        news.append((logging.INFO, f"Alert {row.kind} about {row.subject!r} is over; it was: {row.message}"))
+    return news
 
 
 def _crosses(rule: AlertRule, found: Measure) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -40,20 +40,24 @@ def answer_key(message: Message, versions: Versions, *, revision: int, owner: st
     )
 
 
-def decision_key(message: Message, versions: Versions, *, revision: int) -> bytes:
-    """Return the key of a task and route: the conversation's text and its needs count, parameters do not."""
-    return _digest(
-        "decision",
-        revision,
-        _versions(versions),
-        [[turn.role, turn.text] for turn in message.turns],
-        sorted(message.needs),
-    )
+def decision_key(subject: str, tokens: int, needs: Collection[str], versions: Versions, *, generation: int) -> bytes:
+    """Return the key of a task and route.
+
+    Args:
+        subject: The text that classifier and router read.
+        tokens: Of the whole prompt, by which candidates are priced.
+        needs: What a base model must be able to do.
+        versions: Composite, classifier, router and index that decide.
+        generation: Of what serves: another one has other candidates, prices or weights, or champions whose versions say nothing of it.
+    """
+    return _digest("decision", generation, _versions(versions), subject, tokens, sorted(needs))
 
 
-def embedding_key(model: str, parameters: Mapping[str, Any], text: str | Sequence[int], *, owner: str | None) -> bytes:
+def embedding_key(
+    space: Sequence[str], parameters: Mapping[str, Any], text: str | Sequence[int], *, owner: str | None
+) -> bytes:
     """Return the key of one input's embedding; `parameters` are the request's without the input itself."""
-    return _digest("embedding", owner, model, parameters, text)
+    return _digest("embedding", owner, space, parameters, text)
 
 
 def passages_key(index_version: str, query: str, k: int) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 from modelyard.control.cache_keys import embedding_key
 from modelyard.control.caches import Cache, Embedding
 from modelyard.errors import UpstreamError
-from modelyard.upstream.sharing import inputs_of, split, split_count
+from modelyard.upstream.sharing import inputs_of, split, split_count, tokens_used
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,13 @@ class RememberedInputs:
 
     @classmethod
     def look_up(
-        cls, cache: Cache[Embedding], model: str, body: Mapping[str, Any], *, owner: str | None
+        cls, cache: Cache[Embedding], space: Sequence[str], body: Mapping[str, Any], *, owner: str | None
     ) -> RememberedInputs:
         """Look every input up.
 
         Args:
             cache: Where to.
-            model: The base model that is asked, or, where its deployments differ, the deployment.
+            space: Names the embedding space: everything that decides which model it is that embeds.
             body: The request; all of it but `input` and `model` counts.
             owner: The API key's id; None shares between keys.
 
@@ -45,7 +45,7 @@ class RememberedInputs:
         """
         inputs = inputs_of(body)
         parameters = {name: value for name, value in body.items() if name not in {"input", "model"}}
-        keys = tuple(embedding_key(model, parameters, one, owner=owner) for one in inputs)
+        keys = tuple(embedding_key(space, parameters, one, owner=owner) for one in inputs)
         return cls(body, inputs, keys, tuple(cache.get(key) for key in keys))
 
     @property
@@ -98,6 +98,5 @@ class RememberedInputs:
             raise UpstreamError(
                 f"The upstream gave an entry without an embedding for {len(asked)} inputs.", kind="garbage"
             )
-        usage: Any = response.get("usage") or {}
-        tokens = split_count(int(usage.get("prompt_tokens") or 0), asked)
+        tokens = split_count(tokens_used(response, asked)[0], asked)
         return [Embedding(vector, count) for vector, count in zip(vectors, tokens, strict=True)]

@@ -25,6 +25,7 @@ from typing import Any, Final, Protocol
 from modelyard.control.budgets import Budget, Period, Periods, save_spending, spent_usd
 from modelyard.control.budgets import nano as billionths
 from modelyard.control.lines import NOTHING, Amounts, Line, Lines, amounts, refusal, worst
+from modelyard.control.pools import SPENDING, Pool
 from modelyard.control.principals import Principal
 from modelyard.control.quotas import Account, Quotas
 from modelyard.control.windows import SlidingWindow
@@ -181,7 +182,8 @@ class LocalLimits:
         return len(totals)
 
     async def close(self) -> None:
-        """Do nothing: there is nothing to close."""
+        """End the threads."""
+        self._seeds.close()
 
     def _take(self, principal: Principal, lines: tuple[Line, ...], permit: Permit) -> None:
         """Check every line, then count in every one; nothing else runs in between."""
@@ -245,6 +247,7 @@ class Seeds:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._asked: dict[tuple[Account, Period], asyncio.Task[float]] = {}
+        self._pool = Pool("spending", SPENDING)
 
     async def spent(self, account: Account, period: Period) -> int:
         """Return billionths of a USD.
@@ -255,12 +258,16 @@ class Seeds:
         key = (account, period)
         task = self._asked.get(key)
         if task is None:
-            task = self._asked[key] = asyncio.create_task(asyncio.to_thread(spent_usd, self.database, account, period))
+            task = self._asked[key] = asyncio.create_task(self._pool.run(spent_usd, self.database, account, period))
             task.add_done_callback(lambda done: self._answered(key, done))
         try:
             return billionths(max(await asyncio.wait_for(asyncio.shield(task), SEED_S), 0.0))
         except TimeoutError:
             raise StorageError(f"The database did not say within {SEED_S:g} s what was spent.") from None
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.close()
 
     def _answered(self, key: tuple[Account, Period], done: asyncio.Task[float]) -> None:
         self._asked.pop(key, None)

@@ -13,6 +13,7 @@ from modelyard.control.quotas import Account, Quota, Quotas
 from modelyard.errors import InvalidInput, LimitExceeded
 
 Measure = Literal["requests", "tokens", "day", "month"]
+NO_MODEL: Final = ""  # what a request asks for that calls none: it costs nothing, and counts as a request alone
 HELD_RETRY_S: Final = 1.0  # calls under way end about that often
 
 
@@ -85,7 +86,7 @@ class Lines:
         self._lines: dict[Account, tuple[Line, ...]] = {}
 
     async def over(self, principal: Principal, model_type: str) -> tuple[Line, ...]:
-        """Return every limit that a call stands under: its key's, its project's and its model type's.
+        """Return every limit that a call stands under: its key's, its project's and its model type's; of `NO_MODEL` those of requests.
 
         Raises:
             StorageError: The quotas were never read, and cannot be.
@@ -100,6 +101,8 @@ class Lines:
             found = self._lines.get(("project", principal.project), ()) + found
         if principal.key_id is not None:
             found = self._lines.get(("key", principal.key_id), ()) + found
+        if model_type == NO_MODEL:
+            return tuple(line for line in found if line.measure == "requests")
         return found
 
     def _follow(self, quotas: Mapping[Account, Quota]) -> None:

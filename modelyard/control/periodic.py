@@ -1,4 +1,4 @@
-"""Background jobs of a serving process: a blocking function, again and again, in a worker thread."""
+"""Background jobs of a serving process: a blocking function, again and again, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from modelyard.errors import ModelyardError
@@ -21,7 +22,7 @@ class Periodic:
 
     Args:
         name: For the log.
-        job: Runs in a worker thread.
+        job: Runs in a thread of its own, where a job that hangs holds up no other.
         every_s: Seconds between the end of one run and the start of the next.
     """
 
@@ -55,14 +56,19 @@ class Periodic:
                 await task
 
     async def _run(self) -> None:
-        while True:
-            run = asyncio.ensure_future(asyncio.to_thread(self.run_once))
-            try:
-                await asyncio.shield(run)
-            except asyncio.CancelledError:
-                await run
-                raise
-            await asyncio.sleep(self._every_s * (1 + random.uniform(-JITTER, JITTER)))  # noqa: S311
+        loop = asyncio.get_running_loop()
+        thread = ThreadPoolExecutor(1, thread_name_prefix=f"modelyard-{self._name}")
+        try:
+            while True:
+                run = loop.run_in_executor(thread, self.run_once)
+                try:
+                    await asyncio.shield(run)
+                except asyncio.CancelledError:
+                    await run
+                    raise
+                await asyncio.sleep(self._every_s * (1 + random.uniform(-JITTER, JITTER)))  # noqa: S311
+        finally:
+            thread.shutdown(wait=False)
 
     def run_once(self) -> None:
         """Run the job now, in this thread; what it raises is logged, once for as long as it stays the same."""

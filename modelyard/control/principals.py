@@ -8,7 +8,7 @@ from typing import Final, Literal, cast, get_args
 
 from modelyard.errors import Forbidden, InvalidInput
 
-Scope = Literal["chat", "embeddings", "feedback", "admin", "analytics"]
+Scope = Literal["chat", "embeddings", "moderations", "feedback", "admin", "analytics"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 LONGEST_NAME: Final = 200
 

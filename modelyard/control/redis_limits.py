@@ -144,10 +144,12 @@ class RedisLimits:
         return len(totals) + self._local.save_spending()
 
     async def close(self) -> None:
-        """Wait for calls that are being settled, and close the connections."""
+        """Wait for calls that are being settled, and close connections and threads."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2 * TIMEOUT_S)
         await self._link.close()
+        await self._local.close()
+        self._seeds.close()
 
     async def _admit_without(self, principal: Principal, model_type: str, most: Amounts) -> Permit:
         self._met.clear()  # what others spend meanwhile, only the database will know

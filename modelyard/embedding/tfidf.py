@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, repeat
+from itertools import chain, compress, count, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,6 +35,11 @@ IntArray = npt.NDArray[np.int64]
 
 # 1 + ln tf of every tf that a clipped text can have; nothing asks for that of 0.
 _DAMPED = np.float32(1.0) + np.log(np.maximum(np.arange(MAX_CHARS + 4, dtype=np.float32), np.float32(1.0)))
+
+_INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
+
+# Below and above every position: each run of equal ones then has an edge on both sides.
+_ENDS = np.array([-1, np.iinfo(np.int32).max], dtype=np.int32).tobytes()
 
 
 class SparseVector(NamedTuple):
@@ -96,6 +101,13 @@ class Tfidf:
         self._terms = dict(zip(self.vocabulary, positions, strict=True))
         self._phrases = {term: self._terms.pop(term) for term in self.vocabulary if " " in term}
         self._of_word = Remembered(self._find_word)
+        self._of_window = Remembered(self._find_window)
+        low, high = analyzer.chars or (1, 0)
+        # How many characters a window has, and the windows that longer n-grams of the vocabulary start with.
+        self._low, self._high, self._window = low, high, min(low + 1, high)
+        self._longer = frozenset(
+            term[1 : self._window + 1] for term in self._terms if len(term) > self._window + 1 and term[0] == "\x01"
+        )
 
     @classmethod
     def fit(cls, texts: Sequence[str], *, analyzer: Analyzer, min_df: int = 2, max_terms: int = 30_000) -> Tfidf:
@@ -120,16 +132,30 @@ class Tfidf:
         else:
             words = map(self._of_word.__getitem__, reading.tokens)
         phrases = map(self._phrases.get, self.analyzer.phrases(reading), repeat(b""))
-        found = b"".join(chain(words, phrases))
-        indices, tf = _tally(np.frombuffer(found, dtype=np.int32))
+        indices, tf = _tally(bytearray().join(chain((_ENDS,), words, phrases)))
         values = _DAMPED.take(tf) * self.idf.take(indices)
-        norm = np.sqrt(values @ values)
+        norm = math.sqrt(values.dot(values))
         return SparseVector(indices, values / norm if norm else values)
 
     def _find_word(self, word: str) -> bytes:
-        """Return the positions of a word and of its character n-grams."""
-        low, high = self.analyzer.chars or (1, 0)
-        return b"".join(map(self._terms.get, (word, *char_terms(word, low, high)), repeat(b"")))
+        """Return the positions of a word and of its character n-grams.
+
+        A word that is new, such as a number, has dozens of n-grams. Its windows of a few characters are not new, and say which short
+        n-grams start there and whether a longer one may.
+        """
+        padded, size = f"\x02{word}\x03", self._window
+        windows = [padded[start : start + size] for start in range(len(padded) - self._low + 1)]
+        found = [self._terms.get(word, b""), *map(self._of_window.__getitem__, windows)]
+        found += [
+            self._terms.get("\x01" + padded[start : start + longer], b"")
+            for start in compress(count(), map(self._longer.__contains__, windows))
+            for longer in range(size + 1, min(self._high, len(padded) - start) + 1)
+        ]
+        return b"".join(found)
+
+    def _find_window(self, window: str) -> bytes:
+        """Return the positions of the character n-grams that a window starts with, its own included."""
+        return b"".join(self._terms.get("\x01" + window[:end], b"") for end in range(self._low, len(window) + 1))
 
     def matrix(self, texts: Sequence[str]) -> csr_matrix:
         """Return the vectors of many texts as rows, shape (len(texts), V)."""
@@ -157,11 +183,14 @@ class Tfidf:
         return cls(analyzer, facts["vocabulary"], arrays["idf"])
 
 
-def _tally(positions: npt.NDArray[np.int32]) -> tuple[IntArray, IntArray]:
-    """Return the distinct positions, increasing, and how often each occurs: `np.unique`, which takes three times as long for so few."""
-    ordered = np.sort(positions)
-    is_edge = np.ones(len(ordered) + 1, dtype=np.bool_)
-    np.not_equal(ordered[1:], ordered[:-1], out=is_edge[1:-1])
-    edges = is_edge.nonzero()[0]
-    starts = edges[:-1]
-    return ordered.take(starts).astype(np.int64), edges[1:] - starts
+def _tally(positions: bytearray) -> tuple[IntArray, IntArray]:
+    """Return the distinct positions, increasing, and how often each occurs: `np.unique`, which takes many times as long for so few.
+
+    Args:
+        positions: Of four bytes each, `_ENDS` among them.
+    """
+    ordered = np.frombuffer(positions, _INT32)
+    ordered.sort()
+    edges = (ordered[1:] != ordered[:-1]).nonzero()[0]
+    lasts = edges[1:]  # of each run of equal positions; the first edge is that of the lower end
+    return ordered.take(lasts).astype(_INT64), lasts - edges[:-1]

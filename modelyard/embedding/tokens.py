@@ -21,6 +21,8 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 def tokens(text: str) -> list[str]:
     """Return lower-case words, numbers and single signs; `useState` gives `use`, `state` and `usestate`."""
     words = (_ASCII_WORD if text.isascii() else _WORD).findall(text)
+    if text.lower() == text:
+        return words
     found = list(map(str.lower, words))
     capitals = [*compress(count(), map(ne, words, found))]  # where
     for at in reversed(capitals):

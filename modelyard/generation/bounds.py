@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from modelyard.catalog import BaseModel
-from modelyard.generation.prompting import SOURCES, json_length
+from modelyard.generation.prompting import SOURCES
+from modelyard.tasks.length import json_length
 from modelyard.types import Message, Turn
 
 CALL_TOKENS: Final = 64  # what a chat template writes by itself: a date, a name, the head of the answer

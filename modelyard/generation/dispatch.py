@@ -253,7 +253,7 @@ class _Call:
             model = self.target.model
             length = min(model.output_tokens, self._most or model.output_tokens)
             usage = _usage(model, self._tokens, 0, length) if typical else _usage(model, self._tokens, self._chars)
-        reason = "the caller left" if left else f"{type(error).__name__}: {error}"
+        reason = "the caller left" if left else type(error).__name__  # whose words may quote the prompt
         self._end("cancelled" if left else "failed", reason, usage=usage, status=None)
         self.target.state.cancel(self._token)
 

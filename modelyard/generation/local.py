@@ -19,6 +19,7 @@ from modelyard.catalog.records import LocalMethod
 from modelyard.errors import InvalidSetting
 from modelyard.generation.composing import compose, quote_sentences, write
 from modelyard.retrieval import Index
+from modelyard.tasks.reading import read
 from modelyard.types import Delta, Draft, Message, Passage, Usage
 
 NOTHING: Final = "The knowledge base has nothing on this."
@@ -45,11 +46,11 @@ class LocalExtractive:
 
     async def generate(self, message: Message, passages: Sequence[Passage]) -> Draft:
         """Draft an answer; the method `sentence` looks at the whole knowledge base and leaves the passages aside."""
-        return self.draft(message.prompt, passages)
+        return self.draft(read(message).text, passages)
 
     async def stream(self, message: Message, passages: Sequence[Passage]) -> AsyncGenerator[Delta | Draft]:
         """Yield the text in pieces and the whole `Draft` last."""
-        draft = self.draft(message.prompt, passages)
+        draft = self.draft(read(message).text, passages)
         for line in draft.text.splitlines(keepends=True):
             yield Delta(line)
         yield draft

@@ -94,6 +94,14 @@ class Trees:
             depth=max(part.depth for part in parts),
         )
 
+    @classmethod
+    def none(cls, outputs: int) -> Trees:
+        """Return an ensemble without trees, whose scores, `outputs` of them, are always 0."""
+        numbers, values = np.zeros(0, np.int32), np.zeros(0)
+        return cls(
+            numbers, values, numbers, numbers, values, roots=numbers, output=numbers, base=np.zeros(outputs), depth=0
+        )
+
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Return what rebuilds this object."""
         names = ("feature", "threshold", "left", "right", "value", "roots", "output", "base")

@@ -28,9 +28,11 @@ class RoutingPolicy(Protocol):
     ) -> Route:
         """Choose one of the candidates.
 
+        What is read of the message, its needs and the other arguments decide, and nothing else: decisions are kept by those.
+
         Args:
-            message: The conversation.
-            task: What the classifier read.
+            message: The conversation; see `modelyard.tasks.reading` for what of it is read.
+            task: What the classifier read; its tokens are the whole prompt's.
             candidates: Base models to choose from, at least one.
             cost_weight: λ, in score per USD, for policies that weigh cost; None takes the policy's own.
 

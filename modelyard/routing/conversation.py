@@ -15,7 +15,8 @@ from typing import Final
 from cachetools import TTLCache
 
 from modelyard.catalog.records import Composite, Price
-from modelyard.types import Message, Route, estimate_tokens
+from modelyard.tasks.length import message_tokens
+from modelyard.types import Message, Route
 
 CONVERSATIONS: Final = 20_000
 REMEMBERED_S: Final = 3600.0
@@ -109,8 +110,8 @@ class Conversations:
 
 
 def prefix_tokens(message: Message) -> float:
-    """Estimate the tokens of everything before the last turn."""
-    return estimate_tokens(sum(len(turn.text) for turn in message.turns[:-1]))
+    """Estimate the tokens of everything before the last turn, descriptions of tools included: providers put those first."""
+    return message_tokens(replace(message, turns=message.turns[:-1]))
 
 
 def _saved_usd(price: Price | None, tokens: float) -> float:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from modelyard.catalog import BaseModel
 from modelyard.errors import UnknownModel
-from modelyard.routing.model import Forecast, RouterModel
+from modelyard.routing.model import Outlook, RouterModel
+from modelyard.tasks.reading import read
 from modelyard.types import Candidate, Message, Route, Task
 
 
@@ -33,7 +34,7 @@ class LearnedPolicy:
         Candidates that the router was not trained on are listed without a prediction and not chosen.
         """
         weight = self.model.cost_weight if cost_weight is None else cost_weight
-        forecast = self.model.forecast_one(message.prompt)
+        forecast = self.model.forecast_one(read(message).subject)
         seen = [self._candidate(model, task, forecast) for model in candidates]
         known = [(candidate, candidate.quality) for candidate in seen if candidate.quality is not None]
         if not known:
@@ -52,12 +53,12 @@ class LearnedPolicy:
             cost_weight=weight,
         )
 
-    def _candidate(self, model: BaseModel, task: Task, forecast: Forecast) -> Candidate:
+    def _candidate(self, model: BaseModel, task: Task, forecast: Outlook) -> Candidate:
         column = self._column.get(model.name)
         if column is None:
             return Candidate(model.name, None, model.expected_cost(task.tokens))
-        cost = model.price.cost(task.tokens, float(forecast.output_tokens[column]))
-        return Candidate(model.name, float(forecast.scores[column]), cost)
+        cost = model.price.cost(task.tokens, forecast.output_tokens[column])
+        return Candidate(model.name, forecast.scores[column], cost)
 
     def _confidence(self, ranked: Sequence[tuple[Candidate, float]], weight: float) -> float:
         """Return the probability that the chosen model's value is at least the runner-up's, errors taken as normal."""

@@ -13,6 +13,7 @@ Second stage: boosted trees over the first stage, the structure of the text and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.errors import CorruptModel
-from modelyard.predictors import Artifact, Linear, Platt, State, Trees, join, part, sigmoid, softmax
+from modelyard.predictors import Artifact, Linear, Platt, State, Trees, join, part, sigmoid_row, softmax_row
 from modelyard.tasks.learned import Encoder
 
 FloatArray = npt.NDArray[np.float64]
@@ -38,23 +39,24 @@ class Memory:
 
     embeddings: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
-    _known: npt.NDArray[np.float32] = field(init=False, repr=False, compare=False)  # (n, 2m): scores or 0, and 1 or 0
+    _known: FloatArray = field(init=False, repr=False, compare=False)  # (n, 2m): scores or 0, and 1 or 0
 
     def __post_init__(self) -> None:
         """Put beside the scores which of them are known."""
-        known = np.hstack([np.nan_to_num(self.scores), ~np.isnan(self.scores)]).astype(np.float32)
+        known = np.hstack([np.nan_to_num(self.scores), ~np.isnan(self.scores)]).astype(np.float64)
         object.__setattr__(self, "_known", known)
 
-    def recall(self, embedding: npt.NDArray[np.float32], fallback: FloatArray) -> FloatArray:
-        """Return the neighbours' weighted mean score of each model, shape (m,)."""
-        similarity = self.embeddings @ embedding
+    def recall(self, embedding: npt.NDArray[np.float32], fallback: Sequence[float]) -> list[float]:
+        """Return the neighbours' weighted mean score of each model, and `fallback` where none of them is known."""
+        similarity = self.embeddings.dot(embedding)
         farther = max(0, len(similarity) - NEIGHBOURS)
         nearest = similarity.argpartition(farther)[farther:]
         weights = np.exp(SHARPNESS * similarity.take(nearest).astype(np.float64))
-        sums = weights @ self._known.take(nearest, axis=0).astype(np.float64)
-        score, weight = sums[: len(fallback)], sums[len(fallback) :]
-        asked = weight > 0
-        return np.where(asked, score / np.where(asked, weight, 1.0), fallback)
+        sums, m = weights.dot(self._known.take(nearest, axis=0)).tolist(), len(fallback)
+        return [
+            score / weight if weight > 0 else other
+            for score, weight, other in zip(sums[:m], sums[m:], fallback, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +68,34 @@ class FirstStage:
     priors: FloatArray  # (D, m)
     linear: Linear
     memory: Memory
+    _linears: Linear = field(init=False, repr=False, compare=False)  # `domains`, then `linear`
+
+    def __post_init__(self) -> None:
+        """Put the two linear models side by side."""
+        object.__setattr__(self, "_linears", Linear.beside([self.domains, self.linear]))
 
     def features(self, text: str) -> FloatArray:
         """Return prior, linear, neighbours, structure with keywords, and embedding, shape (3m + F + k,)."""
         vector, embedding, dense = self.encoder.one(text)
-        prior = softmax(self.domains.one(vector, dense)) @ self.priors
-        linear = sigmoid(self.linear.one(vector, dense))
+        scores, domains = self._linears.one(vector, dense).tolist(), len(self.priors)
+        prior = np.array(softmax_row(scores[:domains])).dot(self.priors).tolist()
+        linear = sigmoid_row(scores[domains:])
         neighbours = self.memory.recall(embedding, prior)
-        return np.concatenate([prior, linear, neighbours, dense, embedding], dtype=np.float64)
+        return np.concatenate([np.array(prior + linear + neighbours), dense, embedding], dtype=np.float64)
 
 
 class Forecast(NamedTuple):
-    """Expected scores, 0..1, and answer lengths in tokens, each of shape (n, m), or (m,) for a single text."""
+    """Expected scores, 0..1, and answer lengths in tokens, each of shape (n, m)."""
 
     scores: FloatArray
     output_tokens: FloatArray
+
+
+class Outlook(NamedTuple):
+    """The `Forecast` of a single text, of length m each."""
+
+    scores: list[float]
+    output_tokens: list[float]
 
 
 @dataclass(frozen=True)
@@ -108,16 +123,19 @@ class RouterModel:
     cost_weight: float
     lengths: Trees | None = None
 
-    def forecast_one(self, text: str) -> Forecast:
+    def forecast_one(self, text: str) -> Outlook:
         """Return what each model is expected to score and to write for one text."""
         m = len(self.models)
         features = self.first.features(text)
-        outputs = np.zeros(0) if self._grown is None else self._grown.one(features)
+        outputs: list[float] = [] if self._grown is None else self._grown.one(features).tolist()
         if self.trees is None:
-            raw, lengths = features[: 3 * m].reshape(3, m).mean(axis=0), outputs
+            first = features[: 3 * m].tolist()
+            raw = [sum(first[model::m]) / 3 for model in range(m)]
         else:
-            raw, lengths = self.means + outputs[0] + outputs[1 : 1 + m], outputs[1 + m :]
-        return Forecast(self.calibration(raw), self.output_tokens if self.lengths is None else np.exp(lengths))
+            difficulty, *advantages = outputs[: 1 + m]
+            raw = [mean + difficulty + more for mean, more in zip(self.means.tolist(), advantages, strict=True)]
+        lengths = self.output_tokens.tolist() if self.lengths is None else [math.exp(x) for x in outputs[-m:]]
+        return Outlook(self.calibration.row(raw), lengths)
 
     def forecast(self, texts: Sequence[str]) -> Forecast:
         """Return what each model is expected to score and to write for each text."""

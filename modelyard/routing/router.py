@@ -179,7 +179,7 @@ def _targets(model: BaseModel, states: DeploymentStates) -> Iterable[Target]:
         endpoint = Endpoint(
             model.name,
             deployment.base_url,
-            deployment.upstream_model or model.upstream_model or model.name,
+            model.upstream_name(deployment),
             deployment.api_key_env,
             deployment.timeout_s,
         )

@@ -6,6 +6,7 @@ import logging
 
 from modelyard.control.keys import ANONYMOUS, Principal
 from modelyard.control.limits import Limits, Permit
+from modelyard.control.lines import NO_MODEL
 from modelyard.storage import StorageError
 from modelyard.types import Usage
 
@@ -33,3 +34,13 @@ async def admit(
             raise
         log.warning("A request was let through without limits: %s", error)
         return None
+
+
+async def count(limits: Limits, principal: Principal) -> None:
+    """Count a request that calls no model, such as feedback, under the requests a minute of its key and project.
+
+    Raises:
+        LimitExceeded: They are used up.
+        StorageError: The limits of a key could never be read.
+    """
+    await admit(limits, principal, NO_MODEL, Usage(0, 0, 0.0))

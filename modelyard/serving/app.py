@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -16,28 +14,32 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
-from modelyard import __version__
 from modelyard.control.keys import ANONYMOUS, Principal, Scope, bearer
+from modelyard.control.pools import COMPOSING, FEEDBACK, Pool, Shared
 from modelyard.errors import Forbidden, LimitExceeded, ModelyardError, UnknownModel
 from modelyard.serving.admin.app import create_admin, create_analytics
-from modelyard.serving.admission import admit
+from modelyard.serving.admission import count
 from modelyard.serving.attendance import Attendance
-from modelyard.serving.books import Caller, embedding_row
+from modelyard.serving.body import read_body
+from modelyard.serving.books import Caller
 from modelyard.serving.chat import ChatJob, Desk
-from modelyard.serving.embeddings import parse_embeddings_request
+from modelyard.serving.embeddings import Embedders
 from modelyard.serving.feedback import parse_feedback
+from modelyard.serving.health import Checkup
+from modelyard.serving.input_job import InputJob
+from modelyard.serving.input_wire import EmbeddingsRequest, InputsRequest, ModerationsRequest, parse_inputs
 from modelyard.serving.lane import FastLane
 from modelyard.serving.logs import RequestLog, current_request_id, note
+from modelyard.serving.moderations import Moderators
+from modelyard.serving.own_machine import OwnMachine
 from modelyard.serving.parts import ServerParts
 from modelyard.serving.problems import JsonResponse, on_bug, on_http_error, on_modelyard_error
 from modelyard.serving.reports import parent_of
 from modelyard.serving.streamed import StreamedResponse
-from modelyard.serving.wire import BadRequest, model_body, models_body, parse_chat_request
+from modelyard.serving.watched import pool_metrics
+from modelyard.serving.wire import model_body, models_body, parse_chat_request
 from modelyard.storage import record_feedback
-from modelyard.types import Usage, estimate_tokens, new_id
 
-LONGEST_BODY: Final = 8 << 20  # bytes; images come inside
-TOO_LONG: Final = f"The request's body must not be longer than {LONGEST_BODY} bytes."
 LEFT: Final = 499  # what nginx logs for a caller who left before the answer began; nobody reads it
 FLUSH_S: Final = 2.0  # how long feedback waits for its answer to reach the database
 log = logging.getLogger("modelyard.serving")
@@ -49,6 +51,7 @@ def create_app(parts: ServerParts) -> ASGIApp:
     routes: list[BaseRoute] = [
         Route("/v1/chat/completions", server.chat, methods=["POST"]),
         Route("/v1/embeddings", server.embeddings, methods=["POST"]),
+        Route("/v1/moderations", server.moderations, methods=["POST"]),
         Route("/v1/feedback", server.feedback, methods=["POST"]),
         Route("/v1/models", server.list_models, methods=["GET"]),
         Route("/v1/models/{name:path}", server.show_model, methods=["GET"]),
@@ -67,7 +70,8 @@ def create_app(parts: ServerParts) -> ASGIApp:
         app,
         server.refuse,
     )
-    return RequestLog(lane, log_prompts=parts.settings.log_prompts)
+    open_to_all = parts.settings.auth == "off"
+    return RequestLog(OwnMachine(lane) if open_to_all else lane, log_prompts=parts.settings.log_prompts)
 
 
 class _Server:
@@ -80,11 +84,18 @@ class _Server:
         )
         self._auth = parts.settings.auth == "keys"
         self._in_flight = 0
+        self._feedback, self._composing = Pool("feedback", FEEDBACK), Pool("composing", COMPOSING)
+        parts.metrics.watch(lambda: pool_metrics((self._feedback, self._composing)))
+        self._checkup, self._page = Checkup(parts.report), Shared("metrics", parts.metrics.page)
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncGenerator[None]:
-        async with self._parts.running():
-            yield
+        try:
+            async with self._parts.running():
+                yield
+        finally:
+            for threads in (self._feedback, self._composing, self._checkup, self._page):
+                threads.close()
 
     async def refuse(self, request: Request, error: Exception) -> Response:
         """Answer a request that failed in a way that was foreseen, and count those that were turned away."""
@@ -96,10 +107,12 @@ class _Server:
         streaming = False
         try:
             principal = await self._who(request, "chat")
-            asked = parse_chat_request(await _body(request))
+            asked = parse_chat_request(await self._body(request))
             served = self._parts.served
-            # Composing a model for the first time takes long; afterwards it is there.
-            model = served.ready(asked.model) or await asyncio.to_thread(served.get, asked.model)
+            try:  # composing a model for the first time takes long; afterwards it is there
+                model = served.ready(asked.model) or await self._composing.run(served.get, asked.model)
+            except UnknownModel as error:
+                raise _told(principal, error, asked.model, served.names) from None
             _require(principal, asked.model)
             caller = _caller(principal, asked.user, request)
             job = ChatJob(self._desk, model, asked, principal, caller, served.revision)
@@ -114,38 +127,40 @@ class _Server:
                 self._leave()
 
     async def embeddings(self, request: Request) -> Response:
+        return await self._inputs(request, "embeddings", EmbeddingsRequest, self._parts.embedders)
+
+    async def moderations(self, request: Request) -> Response:
+        return await self._inputs(request, "moderations", ModerationsRequest, self._parts.moderators)
+
+    async def _inputs(
+        self, request: Request, scope: Scope, form: type[InputsRequest], calls: Embedders | Moderators
+    ) -> Response:
         self._enter()
         try:
-            principal = await self._who(request, "embeddings")
-            asked, body = parse_embeddings_request(await _body(request))
-            parts = self._parts
-            catalog = parts.manager.catalog
-            _require(principal, asked.model)
-            tokens = round(estimate_tokens(asked.chars))
-            known = catalog.models.get(asked.model)
-            most = Usage(tokens, 0, known.price.cost(tokens, 0) if known else 0.0)
-            permit = await admit(parts.limits, principal, asked.model, most)
-            spent, started = (0, 0.0), time.perf_counter()
+            principal = await self._who(request, scope)
+            asked, body = parse_inputs(form, await self._body(request))
+            if asked.model is not None:
+                _require(principal, asked.model)
+            catalog = self._parts.manager.catalog
             try:
-                found, model, deployment, usage = await parts.embedders.embed(
-                    catalog, asked.model, body, owner=principal.key_id
-                )
-                spent = (usage.prompt_tokens, usage.cost_usd)
-            finally:
-                if permit is not None:
-                    await parts.limits.settle(permit, *spent)
-            id = new_id("emb")
-            ms = (time.perf_counter() - started) * 1000
-            row = embedding_row(id, _caller(principal, asked.user, request), model.name, deployment, usage, ms)
-            parts.spool.finish(id, {"message": None, "usages": [row]})
-            return JsonResponse(found, headers={"x-modelyard-model": model.name})
+                model = calls.model(catalog, asked.model)
+            except UnknownModel as error:
+                raise _told(principal, error, asked.model or "", calls.names(catalog)) from None
+            _require(principal, model.name)
+            work = calls.work(catalog, model, body, principal.key_id)
+            caller = _caller(principal, asked.user, request)
+            job = InputJob(self._desk, calls.kind, model, work, asked.tokens, principal, caller)
+            async with Attendance(request.receive):
+                return await job.respond()
+            return Response(status_code=LEFT)
         finally:
             self._leave()
 
     async def feedback(self, request: Request) -> Response:
         principal = await self._who(request, "feedback")
-        said = parse_feedback(await _body(request))
-        number = await asyncio.to_thread(self._store_feedback, principal, said)
+        await count(self._parts.limits, principal)
+        said = parse_feedback(await self._body(request))
+        number = await self._feedback.run(self._store_feedback, principal, said)
         return JsonResponse({"id": number, "object": "feedback", "message_id": said.message_id}, 201)
 
     def _store_feedback(self, principal: Principal, said: Any) -> Any:
@@ -175,17 +190,14 @@ class _Server:
         return JsonResponse(model_body(name, names[name]))
 
     async def health(self, request: Request) -> Response:
-        facts = await asyncio.to_thread(self._parts.report)
-        if self._auth and "authorization" not in request.headers:
-            facts = {"status": facts["status"]}  # a load balancer needs no more, and a stranger gets no more
-        else:
-            await self._who(request, None)
-        return JsonResponse({**facts, "version": __version__})
+        stranger = self._auth and "authorization" not in request.headers  # such as a load balancer
+        return JsonResponse(await self._checkup.facts(None if stranger else await self._who(request, None)))
 
     async def metrics(self, request: Request) -> Response:
-        await self._who(request, "analytics")
-        page = await asyncio.to_thread(self._parts.metrics.page)
-        return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
+        principal = await self._who(request, "analytics")
+        if principal.project is not None and "admin" not in principal.scopes:
+            raise Forbidden("This shows every project's figures and needs an API key with the scope 'admin'.")
+        return Response(await self._page.get(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _who(self, request: Request, scope: Scope | None) -> Principal:
         """Return whose key came with the request.
@@ -201,6 +213,9 @@ class _Server:
         if scope is not None and "admin" not in principal.scopes:
             principal.require(scope)
         return principal
+
+    async def _body(self, request: Request) -> bytes:
+        return await read_body(request, self._parts.settings.body_s)
 
     def _enter(self) -> None:
         most = self._parts.settings.max_in_flight
@@ -221,32 +236,16 @@ def _require(principal: Principal, model: str) -> None:
         raise Forbidden(f"This API key does not allow the model {model!r}.")
 
 
+def _told(principal: Principal, error: UnknownModel, model: str, names: Iterable[str]) -> UnknownModel:
+    """Return the error with the names that the caller may use, and no others."""
+    if principal.model_types is None:
+        return error
+    usable = ", ".join(name for name in names if principal.may_use(name)) or "none"
+    return UnknownModel(f"No model for this is called {model!r}; those that this API key may use are {usable}.")
+
+
 def _caller(principal: Principal, user: str | None, request: Request) -> Caller:
     request_id, parent = current_request_id(), parent_of(request.headers)
     if principal is ANONYMOUS:
         return Caller(user_id=user, request_id=request_id, parent=parent)
     return Caller(principal.key_id, principal.project, user, request_id, parent)
-
-
-async def _body(request: Request) -> bytes:
-    """Read the body as far as the limit.
-
-    Raises:
-        HTTPException: 413, the body is longer.
-        BadRequest: It broke off.
-    """
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > LONGEST_BODY:
-        raise HTTPException(413, TOO_LONG)
-    chunks, size, more = list[bytes](), 0, True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise BadRequest("The request's body broke off.")
-        chunk: bytes = message.get("body", b"")
-        more = message.get("more_body", False)
-        size += len(chunk)
-        if size > LONGEST_BODY:
-            raise HTTPException(413, TOO_LONG)
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -145,7 +145,7 @@ class Entry:
             deployment=attempts[-1].deployment if attempts else None,
             attempts=max(1, len(attempts)),
             fallback=fell_back(attempts),
-            error_kind=_kind_of(error),
+            error_kind=kind_of(error),
         )
         metadata = {
             "model_metadata": {
@@ -153,13 +153,19 @@ class Entry:
                 "route": {"model": plan.route.model, "policy": plan.route.policy, "reasons": list(plan.route.reasons)},
                 "model": model,
                 "attempts": [f"{a.deployment}: {a.outcome}, {a.reason}" for a in attempts],
-                "error": str(error) if isinstance(error, ModelyardError) else type(error).__name__,
+                "error": self._kept(error),
             },
             "rag_sources": [],
             "processing_metadata": [],
         }
         self._close(self._message_row(plan, model, ending, said, metadata), [row])
         return usage
+
+    def _kept(self, error: BaseException) -> str:
+        """Return what is kept of an error: an upstream's own words, which may quote the prompt, only where texts are."""
+        if not isinstance(error, ModelyardError):
+            return type(error).__name__
+        return error.in_full if self._texts else str(error)
 
     def _lost(self, plan: Plan, attempts: Iterable[Attempt]) -> list[dict[str, Any]]:
         """Return a row for each call that was charged and then given up."""
@@ -245,31 +251,6 @@ class Entry:
         }
 
 
-def embedding_row(
-    id: str, caller: Caller, model: str, deployment: str | None, usage: Usage, ms: float
-) -> dict[str, Any]:
-    """Return the usage row of an embeddings request."""
-    return {
-        "id": id,
-        "created_at": datetime.now(UTC),
-        "message_id": None,
-        "project_id": caller.project_id,
-        "api_key_id": caller.key_id,
-        "kind": "embedding",
-        "status": "complete",
-        "model": model,
-        "deployment": deployment,
-        "prompt_tokens": usage.prompt_tokens,
-        "cached_tokens": 0,
-        "completion_tokens": 0,
-        "cost_usd": usage.cost_usd,
-        "estimated": usage.estimated,
-        "latency_ms": ms,
-        "attempts": 1,
-        "fallback": False,
-        "cache_hit": deployment is None,
-    }
-
-
-def _kind_of(error: BaseException) -> str:
+def kind_of(error: BaseException) -> str:
+    """Return what a usage row says of an error."""
     return (error.kind if isinstance(error, UpstreamError) else type(error).__name__)[:KEPT_ERROR]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from modelyard.catalog import BaseModel, Catalog, Composite, load_catalog
 from modelyard.composite import CompositeModel, Drafter, Parts
+from modelyard.control.memory import Memory
 from modelyard.errors import UnknownModel
 from modelyard.generation import make_dispatcher
 from modelyard.registry.champions import load_champion
@@ -42,6 +43,7 @@ class Yard:
         index: None where no knowledge base was built.
         dispatcher: Calls base models.
         conversations: Outlives this moment.
+        memory: Of this moment, in caches that outlive it.
     """
 
     catalog: Catalog
@@ -50,6 +52,7 @@ class Yard:
     index: Index | None
     dispatcher: Drafter
     conversations: Conversations
+    memory: Memory = field(default_factory=Memory)
 
     def compose(self, name: str) -> CompositeModel:
         """Return a composite model, or a base model by its name.
@@ -73,6 +76,7 @@ class Yard:
             notices,
             self.conversations,
             tuple(map(self.catalog.model, spec.fallbacks)),
+            self.memory,
         )
         return CompositeModel(parts)
 
@@ -84,6 +88,7 @@ def open_yard(
     upstream: Upstream,
     states: DeploymentStates | None = None,
     conversations: Conversations | None = None,
+    memory: Memory | None = None,
 ) -> Yard:
     """Load the champions and the index that serve now.
 
@@ -93,13 +98,15 @@ def open_yard(
         upstream: The HTTP client for models behind an endpoint.
         states: What is known of each deployment, where that should outlive this yard.
         conversations: Which model answered each conversation last, where that should.
+        memory: Decisions and passages of earlier requests to this very yard; without it each is made anew.
 
     Raises:
         CorruptModel: A champion or the index differs from its manifest.
     """
     index = current_index(settings)
     dispatcher = make_dispatcher(catalog.models, index=index, upstream=upstream, states=states or DeploymentStates())
-    return Yard(catalog, _classifier(settings), _router(settings), index, dispatcher, conversations or Conversations())
+    conversations, memory = conversations or Conversations(), memory or Memory()
+    return Yard(catalog, _classifier(settings), _router(settings), index, dispatcher, conversations, memory)
 
 
 def load(name: str = "auto", settings: Settings | None = None, *, upstream: Upstream | None = None) -> CompositeModel:

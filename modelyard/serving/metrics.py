@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from modelyard.control.caches import CacheStats
 from modelyard.errors import AccessDenied, LimitExceeded, Unauthenticated, UpstreamError
-from modelyard.types import Answer
-from modelyard.upstream import DeploymentStates
+from modelyard.types import Answer, Usage
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-BREAKERS: Final = {"closed": 0, "half_open": 1, "open": 2}
 
 
 class Metrics:
@@ -47,15 +44,21 @@ class Metrics:
 
     def answered(self, composite: str, answer: Answer, ms: float, *, cache_hit: bool = False) -> None:
         """Count an answer."""
-        children = self._of(composite, answer.model)
+        self.counted(composite, answer.model, answer.usage, ms, cache_hit=cache_hit, fallback=answer.fell_back)
+
+    def counted(
+        self, composite: str, model: str, usage: Usage, ms: float, *, cache_hit: bool = False, fallback: bool = False
+    ) -> None:
+        """Count a request that was answered, whatever it asked for; a base model that was asked for itself stands in both places."""
+        children = self._of(composite, model)
         children.ok.inc()
         children.seconds.observe(ms / 1000)
         children.answers.inc()
         if not cache_hit:
-            children.prompt.inc(answer.usage.prompt_tokens)
-            children.completion.inc(answer.usage.completion_tokens)
-            children.cost.inc(answer.usage.cost_usd)
-            if answer.fell_back:
+            children.prompt.inc(usage.prompt_tokens)
+            children.completion.inc(usage.completion_tokens)
+            children.cost.inc(usage.cost_usd)
+            if fallback:
                 self._fallbacks.labels(composite).inc()
 
     def failed(self, composite: str, error: BaseException) -> None:
@@ -117,27 +120,3 @@ class _Asked(Collector):
 
     def describe(self) -> Iterable[Metric]:
         return ()
-
-
-def deployment_metrics(states: DeploymentStates) -> Iterator[Metric]:
-    """Yield how each deployment fares."""
-    breaker = GaugeMetricFamily("modelyard_breaker_state", "0 closed, 1 half open, 2 open.", labels=["deployment"])
-    flying = GaugeMetricFamily("modelyard_in_flight", "Calls under way.", labels=["deployment"])
-    calls = GaugeMetricFamily("modelyard_calls", "Calls since the start.", labels=["deployment", "outcome"])
-    for name, facts in states.snapshot().items():
-        breaker.add_metric([name], BREAKERS[facts["breaker"]])
-        flying.add_metric([name], facts["in_flight"])
-        for outcome, count in facts["calls"].items():
-            calls.add_metric([name, outcome], count)
-    yield from (breaker, flying, calls)
-
-
-def cache_metrics(stats: Iterable[CacheStats]) -> Iterator[Metric]:
-    """Yield what each cache did."""
-    looked = GaugeMetricFamily("modelyard_cache_lookups", "Look-ups since the start.", labels=["cache", "found"])
-    held = GaugeMetricFamily("modelyard_cache_bytes", "Bytes held, estimated.", labels=["cache"])
-    for cache in stats:
-        looked.add_metric([cache.name, "hit"], cache.hits)
-        looked.add_metric([cache.name, "miss"], cache.misses)
-        held.add_metric([cache.name], cache.bytes)
-    yield from (looked, held)

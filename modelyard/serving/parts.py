@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast, get_args
-
-from prometheus_client.core import GaugeMetricFamily, Metric
 
 from modelyard.catalog.health import HealthMonitor, ProbeRules
 from modelyard.catalog.manager import ModelManager
@@ -18,20 +16,25 @@ from modelyard.control.alerts import AlertWatch
 from modelyard.control.caches import Caches
 from modelyard.control.flags import Flags
 from modelyard.control.keys import KeyRing
-from modelyard.control.limits import Limits, LocalLimits
+from modelyard.control.limiting import make_limits
+from modelyard.control.limits import Limits
 from modelyard.control.periodic import Periodic
 from modelyard.control.quotas import Quotas
 from modelyard.errors import InvalidSetting, ModelyardError, RegistryError
 from modelyard.routing import RouterModel
 from modelyard.serving.admin.context import AdminContext
 from modelyard.serving.embeddings import Embedders
-from modelyard.serving.metrics import Metrics, cache_metrics, deployment_metrics
+from modelyard.serving.metrics import Metrics
+from modelyard.serving.moderations import Moderators
 from modelyard.serving.reports import Reports
 from modelyard.serving.served import Served
+from modelyard.serving.standing import unreachable_models
 from modelyard.serving.telemetry import Telemetry
 from modelyard.serving.traces import Traces
+from modelyard.serving.watched import watched
 from modelyard.settings import Settings
 from modelyard.storage import Database
+from modelyard.storage.erasure import Erasure
 from modelyard.storage.retention import Kept, delete_expired
 from modelyard.storage.spool import Spool
 from modelyard.storage.writer import Writer
@@ -60,8 +63,9 @@ class ServerParts:
         keyring: The API keys; asked only where authentication is on.
         quotas, limits: Rates and budgets, and what is left of them.
         caches, metrics, flags, alerts: Of this process.
-        embedders: Embeddings, micro-batched.
+        embedders, moderators: Embeddings and moderations, micro-batched.
         health: Probes of deployments.
+        erasure: Deletes users and projects.
         jobs: What runs in the background.
         reports: Spans and traces.
     """
@@ -80,7 +84,9 @@ class ServerParts:
     flags: Flags
     alerts: AlertWatch
     embedders: Embedders
+    moderators: Moderators
     health: HealthMonitor
+    erasure: Erasure
     jobs: tuple[Periodic, ...]
     reports: tuple[Reports, ...] = ()
 
@@ -93,6 +99,7 @@ class ServerParts:
             stack.push_async_callback(self.limits.close)
             stack.push_async_callback(self.served.close)
             stack.push_async_callback(self.embedders.close)
+            stack.push_async_callback(self.moderators.close)
             for job in self.jobs:
                 await job.start()
                 stack.push_async_callback(job.stop)
@@ -114,6 +121,9 @@ class ServerParts:
             alerts=self.alerts,
             keyring=self.keyring,
             quotas=self.quotas,
+            erasure=self.erasure,
+            health=self.health,
+            changed=self.served.refresh,
             auth=self.settings.auth == "keys",
         )
 
@@ -121,11 +131,13 @@ class ServerParts:
         """Say how everything fares, by looking."""
         champions = self.served.champions()
         database = _problem_of(self.database) or self.writer.problem
+        deployments = self.served.states.snapshot()
         problems = [
             *self.served.problems,
             *(problem for problem in (self.manager.problem, self.keyring.problem, self.limits.problem) if problem),
             *(job.problem for job in self.jobs if job.problem),
             *(report.problem for report in self.reports if report.problem),
+            *unreachable_models(self.manager.catalog, deployments),
         ]
         sound = not (database or self.spool.problem or problems)
         return {
@@ -134,10 +146,11 @@ class ServerParts:
             "database": _state(database),
             "spool": {**_state(self.spool.problem), "lost": self.spool.dropped, "waiting_bytes": self.writer.lag_bytes},
             "problems": problems,
+            "alerts": {rule: count for rule, count in self.alerts.open_alerts.items() if count},
             "notices": list(self.manager.catalog.notices),
             "deployments": {
                 name: {"breaker": facts["breaker"], "last_error": facts["last_error"]}
-                for name, facts in self.served.states.snapshot().items()
+                for name, facts in deployments.items()
             },
         }
 
@@ -162,18 +175,20 @@ def open_parts(settings: Settings) -> ServerParts:
     problem = _migration_problem(database)
     if problem is not None:
         log.error("The server starts without its database: %s", problem)
-    manager = ModelManager(settings.catalog, database)
-    served = Served(settings, manager)
+    manager = ModelManager(settings.catalog, database, key_variables=settings.key_variables)
     caches, metrics, flags = Caches.sized(settings.cache_mb), Metrics(), Flags(database)
+    served = Served(settings, manager, caches)
     spool = Spool(settings.spool)
     writer = Writer(spool, database)
     keyring, quotas = KeyRing(database), Quotas(database)
-    limits = _limits(settings, quotas, database)
+    limits = make_limits(settings, quotas, database)
+    erasure = Erasure(database, writer, caches.clear)
     alerts = AlertWatch(database, AlertRules.read(settings.alert_rules) if settings.alert_rules else AlertRules())
     jobs = [
         Periodic("flags", flags.refresh, FLAGS_S),
         Periodic("alerts", alerts.evaluate, ALERTS_S),
         Periodic("spending", limits.save_spending, SPENDING_S),
+        Periodic("deletions", erasure.follow, FLAGS_S),
         Periodic("keys", keyring.save_last_used, ALERTS_S),
     ]
     if settings.retention_days:
@@ -187,15 +202,7 @@ def open_parts(settings: Settings) -> ServerParts:
     made = (Telemetry.from_environment(settings), Traces(settings))
     reports = tuple(report for report in made if report.enabled)
 
-    def facts() -> Iterator[Metric]:
-        yield from deployment_metrics(served.states)
-        yield from cache_metrics(caches.stats())
-        waiting = GaugeMetricFamily("modelyard_spool_waiting_bytes", "Usage that is not in the database yet.")
-        waiting.add_metric([], writer.lag_bytes)
-        yield waiting
-
-    metrics.watch(facts)
-    return ServerParts(
+    parts = ServerParts(
         settings=settings,
         database=database,
         spool=spool,
@@ -210,10 +217,14 @@ def open_parts(settings: Settings) -> ServerParts:
         flags=flags,
         alerts=alerts,
         embedders=Embedders(served.upstream, served.states, caches),
+        moderators=Moderators(served.upstream, served.states),
         health=HealthMonitor(manager, served.states, served.upstream, ProbeRules(settings.probe_s or 1.0)),
+        erasure=erasure,
         jobs=tuple(jobs),
         reports=reports,
     )
+    metrics.watch(lambda: watched(parts))
+    return parts
 
 
 def retention(days: Mapping[str, float]) -> dict[Kept, float]:
@@ -249,14 +260,6 @@ def _following(settings: Settings) -> Callable[[], None]:
             raise RegistryError(" ".join(problems))
 
     return look
-
-
-def _limits(settings: Settings, quotas: Quotas, database: Database) -> Limits:
-    if settings.redis_url is None:
-        return LocalLimits(quotas, database)
-    from modelyard.control.redis_limits import RedisLimits
-
-    return RedisLimits(quotas, database, settings.redis_url, without=settings.without_redis)
 
 
 def _migration_problem(database: Database) -> str | None:

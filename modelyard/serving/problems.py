@@ -78,7 +78,12 @@ def described(error: Exception) -> tuple[int, dict[str, Any]]:
     else:
         _, status, kind, code = next(answer for answer in _ANSWERS if isinstance(error, answer[0]))
     param = error.param if isinstance(error, BadRequest) else "model" if isinstance(error, UnknownModel) else None
-    return status, error_body(str(error), kind, param=param, code=code)
+    return status, error_body(_told(error), kind, param=param, code=code)
+
+
+def _told(error: Exception) -> str:
+    """Return what the caller, and nobody else, is told."""
+    return error.in_full if isinstance(error, ModelyardError) else str(error)
 
 
 def headers_of(error: Exception) -> dict[str, str]:

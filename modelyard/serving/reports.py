@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Literal, Self
 
 from modelyard.composite import Plan
 from modelyard.errors import ModelyardError
 from modelyard.serving.background import Background
 from modelyard.serving.problems import described
-from modelyard.types import Answer, Attempt, Message
+from modelyard.types import Answer, Attempt, Message, Usage
 
 CLOSE_S: Final = 5.0
 CANCELLED: Final = "cancelled"
@@ -61,23 +61,71 @@ class Request:
     first_token_ms: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class EndedInputs:
+    """An embeddings or moderations request that has ended; what is not described here is as in `Request`.
+
+    Attributes:
+        kind: What was asked for.
+        id: The request's, in the books.
+        model: The base model.
+        usage: What all calls were charged for.
+        failure: Why there is no answer, or None.
+        attempts: The calls that were made.
+    """
+
+    kind: Literal["embedding", "moderation"]
+    id: str
+    model: str
+    usage: Usage
+    failure: Failure | None
+    attempts: tuple[Attempt, ...]
+    ms: float
+    ended_ns: int
+    request_id: str | None = None
+    parent: Mapping[str, str] | None = None
+    cache_hit: bool = False
+
+    @classmethod
+    def ended(
+        cls,
+        kind: Literal["embedding", "moderation"],
+        id: str,
+        model: str,
+        usage: Usage,
+        error: BaseException | None,
+        attempts: tuple[Attempt, ...],
+        ms: float,
+        **others: Any,
+    ) -> Self:
+        """Return the record of a request that ends now."""
+        end = None if error is None else failure(None, error, attempts)
+        return cls(kind, id, model, usage, end, attempts, ms, time.time_ns(), **others)
+
+
 class Reports:
     """Takes records of requests off the request path; what takes none pays nothing.
 
     Args:
         name: Of the thread that handles them.
-        handle: Handles one; None where nobody wants any.
+        handle: Handles one; None where nobody wants any. Only where `takes_inputs` is set, it is given an `EndedInputs`, too.
         capacity: Most records that wait; further ones are dropped and counted.
         wanted: Says of each request whether its record is wanted, before it is made.
+
+    Attributes:
+        name: Of the thread.
     """
+
+    takes_inputs = False
 
     def __init__(
         self,
         name: str,
-        handle: Callable[[Request], None] | None,
+        handle: Callable[[Any], None] | None,
         capacity: int,
         wanted: Callable[[], bool] | None = None,
     ) -> None:
+        self.name = name
         self._queue = None if handle is None else Background(name, handle, capacity)
         self._wanted = wanted
 
@@ -129,6 +177,11 @@ class Reports:
         if self._queue is not None and (self._wanted is None or self._wanted()):
             now, end = time.time_ns(), failure(plan, error, attempts)
             self._queue.put(Request(message, end, composite, ms, now, request_id, parent))
+
+    def inputs(self, record: Callable[[], EndedInputs]) -> None:
+        """Take an embeddings or moderations request that has ended, where such ones are wanted."""
+        if self.takes_inputs and self._queue is not None:
+            self._queue.put(record())
 
     def close(self) -> None:
         """Handle what waits, for at most some seconds; blocks."""

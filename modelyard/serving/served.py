@@ -15,6 +15,8 @@ from typing import Any
 
 from modelyard.catalog.manager import ModelManager
 from modelyard.composite import CompositeModel
+from modelyard.control.caches import Caches
+from modelyard.control.memory import Memory
 from modelyard.errors import ModelyardError
 from modelyard.registry.champions import COMPONENTS, check, read_current
 from modelyard.retrieval.publishing import current_version
@@ -44,13 +46,14 @@ class Served:
     Args:
         settings: Where champions, index and catalogue are.
         manager: The catalogue, with the changes of operators; the files' alone without it.
+        caches: Where decisions and passages are kept; they are not without it.
 
     Raises:
         InvalidSetting: The catalogue cannot be read.
     """
 
-    def __init__(self, settings: Settings, manager: ModelManager | None = None) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, manager: ModelManager | None = None, caches: Caches | None = None) -> None:
+        self._settings, self._caches = settings, caches or Caches.sized(0.0)
         self.manager = manager or ModelManager(settings.catalog)
         self._file = _file_stamp(settings.catalog)
         self.upstream = Upstream.from_settings(settings)
@@ -110,10 +113,11 @@ class Served:
             return False
         try:
             self._read_catalogue()
-            if self._stamp() == generation.stamp:
-                self.problems = ()
-                return False
-            with self._lock:
+            with self._lock:  # two that see the same change load it once
+                generation = self._generation or generation
+                if self._stamp() == generation.stamp:
+                    self.problems = ()
+                    return False
                 self._generation = self._load(generation.number + 1)
         except ModelyardError as error:
             if str(error) not in self.problems:
@@ -148,6 +152,7 @@ class Served:
             upstream=self.upstream,
             states=self.states,
             conversations=self.conversations,
+            memory=Memory(self._caches, number),
         )
         return _Generation(number, snapshot.revision, stamp, yard, snapshot.catalog.offered)
 

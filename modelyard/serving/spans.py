@@ -75,7 +75,7 @@ def outline(request: Request, *, texts: bool = False) -> list[Outline]:
             until = min(at + _ns(step.ms), request.ended_ns)
             spans.append(Outline(step.name, "internal", at, until, 0, _about_step(step, end), step.status == "failed"))
             if step.name == GENERATE:
-                spans.extend(_calls(end.attempts, at, until, len(spans) - 1))
+                spans.extend(calls(end.attempts, at, until, len(spans) - 1))
             at = until
     return spans
 
@@ -91,7 +91,9 @@ def _steps(request: Request) -> tuple[StepReport, ...]:
     return (*planned, StepReport(GENERATE, "failed", end.kind, left_ms))
 
 
-def _calls(attempts: Sequence[Attempt], start_ns: int, end_ns: int, parent: int) -> Iterator[Outline]:
+def calls(
+    attempts: Sequence[Attempt], start_ns: int, end_ns: int, parent: int, operation: str = "chat"
+) -> Iterator[Outline]:
     """Yield the calls: the first begins and the last ends with the step, as far as they fit into it."""
     spare = max(end_ns - start_ns - sum(_ns(attempt.ms) for attempt in attempts), 0)
     pause = spare // (len(attempts) - 1) if len(attempts) > 1 else 0
@@ -99,7 +101,8 @@ def _calls(attempts: Sequence[Attempt], start_ns: int, end_ns: int, parent: int)
     for attempt in attempts:
         until = min(at + _ns(attempt.ms), end_ns)
         failed = attempt.outcome == "failed"
-        yield Outline(f"chat {attempt.model}", "client", at, until, parent, _about_call(attempt), failed)
+        about = _about_call(attempt) | {"gen_ai.operation.name": operation}
+        yield Outline(f"{operation} {attempt.model}", "client", at, until, parent, about, failed)
         at = min(until + pause, end_ns)
 
 
@@ -200,7 +203,6 @@ def _about_step(step: StepReport, end: Answer | Failure) -> dict[str, Value]:
 
 def _about_call(attempt: Attempt) -> dict[str, Value]:
     about: dict[str, Value] = {
-        "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": PROVIDER,
         "gen_ai.request.model": attempt.model,
         "gen_ai.response.model": attempt.model,

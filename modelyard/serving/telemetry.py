@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from modelyard import __version__
 from modelyard.errors import InvalidSetting, MissingExtra
-from modelyard.serving.reports import CLOSE_S, Reports, Request
+from modelyard.serving.input_spans import outline_inputs
+from modelyard.serving.reports import CLOSE_S, EndedInputs, Reports, Request
 from modelyard.serving.spans import Outline, outline
 from modelyard.settings import Settings
 
@@ -40,6 +41,8 @@ class Telemetry(Reports):
         exporters: Where spans go; nowhere without one.
         log_prompts: Whether spans show prompts and answers.
     """
+
+    takes_inputs = True
 
     def __init__(self, exporters: Sequence[SpanExporter] = (), *, log_prompts: bool = False) -> None:
         self._maker = _Maker(exporters, log_prompts) if exporters else None
@@ -82,13 +85,14 @@ class _Maker:
         self._kinds = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
         self._log_prompts = log_prompts
 
-    def make(self, request: Request) -> None:
+    def make(self, request: Request | EndedInputs) -> None:
         """Make and end the spans of one request."""
         from opentelemetry import trace
 
         contexts = [_incoming(request)]
         made: list[trace.Span] = []
-        outlines = outline(request, texts=self._log_prompts)
+        chat = isinstance(request, Request)
+        outlines = outline(request, texts=self._log_prompts) if chat else outline_inputs(request)
         for planned in outlines:
             context = contexts[0] if planned.parent is None else contexts[planned.parent + 1]
             span = self._tracer.start_span(
@@ -120,7 +124,7 @@ def _finish(span: trace.Span, planned: Outline) -> None:
     span.end(planned.end_ns)
 
 
-def _incoming(request: Request) -> Context:
+def _incoming(request: Request | EndedInputs) -> Context:
     """Return the caller's span as context; an empty one where the header is missing or is none."""
     from opentelemetry.context import Context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

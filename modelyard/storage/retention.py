@@ -1,8 +1,8 @@
 """How long rows are kept, and deletion of everything of one user or project.
 
 Both delete in batches, each a short transaction, so that writers hardly wait. Whoever is interrupted calls again: what is left is deleted
-then. Rows that still lie in a spool are in the database later: drain it first (`Writer.flush`), in every process. Nothing here reaches
-caches, traces, logs, or the history of aliases, which names operators and no callers.
+then. Rows that still lie in a spool are not stored any more (`deletions`). Files and caches are `erasure`'s; nothing reaches traces, logs,
+or the history of aliases, which names operators and no callers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from modelyard.errors import InvalidInput
 from modelyard.storage.database import Database
+from modelyard.storage.deletions import record_deletion
 from modelyard.storage.tables import (
     Alert,
     ApiKey,
@@ -106,6 +107,8 @@ def delete_user(database: Database, user_id: str, *, keep_charges: bool = False)
     """
     if not user_id:
         raise InvalidInput("Deleting a user needs the user's name, but got an empty one.")
+    with database.write() as session:
+        record_deletion(session, "user", user_id, keep_charges=keep_charges)
     gone = _delete_messages(database, Message.user_id == user_id, charges="unlink" if keep_charges else "delete")
     gone["feedback"] += _delete(database, Feedback.id, Feedback.user_id == user_id)
     gone["exposure"] += _delete(database, Exposure.id, Exposure.unit == user_id)
@@ -124,6 +127,7 @@ def delete_project(database: Database, project_id: str) -> dict[str, int]:
     if not project_id:
         raise InvalidInput("Deleting a project needs its id, but got an empty one.")
     with database.write() as session:
+        record_deletion(session, "project", project_id)
         gone = Counter(dict(_delete_access(session, project_id)))
     gone += _delete_messages(database, Message.project_id == project_id, charges="delete")
     gone["model_usage"] += _delete(database, ModelUsage.id, ModelUsage.project_id == project_id)

@@ -139,6 +139,12 @@ class Spool:
             except OSError as error:
                 self._problem = _said(self.folder, error)
 
+    def roll(self) -> None:
+        """Go on in a new segment, so that the writer can delete the old one; one that nothing was finished in is gone on with."""
+        with self._lock:
+            if self._descriptor is not None and self._size > self._head:
+                self._roll()
+
     def sync(self) -> None:
         """Force what was written to the disk."""
         with self._sync_lock:  # files are closed here alone: what is forced stays open

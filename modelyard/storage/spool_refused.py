@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -53,13 +55,53 @@ def set_aside(folder: Path, refused: Sequence[Refusal]) -> None:
         orjson.dumps(asdict(refusal), default=_json, option=orjson.OPT_PASSTHROUGH_SUBCLASS) + b"\n"
         for refusal in refused
     )
-    descriptor = os.open(
-        folder / REFUSED, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
-    )  # texts are for the owner alone
-    with os.fdopen(descriptor, "ab") as file:
-        file.write(lines)
-        file.flush()
+    with _held(folder / REFUSED) as descriptor:
+        os.write(descriptor, lines)
         os.fsync(descriptor)
+
+
+def put_away(folder: Path, gone: Callable[[Refusal], bool]) -> int:
+    """Take refusals out of `refused.jsonl` for good, and return how many they were; a line that is none of ours stays.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
+    path = folder / REFUSED
+    if not path.exists():
+        return 0
+    with _held(path):
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if (refusal := _refusal(line)) is None or not gone(refusal)]
+        if len(kept) < len(lines):
+            fresh = path.with_suffix(".new")
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.writelines(kept)
+                file.flush()
+                os.fsync(descriptor)
+            fresh.replace(path)
+    return len(lines) - len(kept)
+
+
+@contextmanager
+def _held(path: Path) -> Generator[int]:
+    """Open the file for appending, as the only one: whoever waits while it is written anew goes on in the new one."""
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)  # texts are for the owner alone
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _refusal(line: bytes) -> Refusal | None:
+    try:
+        return Refusal(**orjson.loads(line))
+    except (ValueError, TypeError):
+        return None
 
 
 def _json(value: Any) -> orjson.Fragment:

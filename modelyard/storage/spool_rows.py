@@ -22,6 +22,7 @@ from sqlalchemy.exc import (
 )
 
 from modelyard.storage.database import Database, StorageError
+from modelyard.storage.deletions import Deletions
 from modelyard.storage.fragments import fragment_rows
 from modelyard.storage.spool_insert import Inserts, insert_of, without_nul
 from modelyard.storage.spool_refused import Refusal
@@ -62,20 +63,21 @@ class RowStore:
         self._database = database
         self._inserts = Inserts(database.engine.dialect)
         self._migrated = False
+        self._deletions = Deletions()
 
     def store(self, ended: Iterable[Row]) -> list[Refusal]:
-        """Store the rows of requests in one transaction, and return those that can never be stored.
+        """Store the rows of requests in one transaction, and return those that can never be stored; deleted users' are left out.
 
         Raises:
             Unreachable: Nothing was stored; the same call may work later.
         """
         refused: list[Refusal] = []
-        requests = [_request(rows, refused) for rows in ended]
         try:
             if not self._migrated:
                 self._database.migrate()
-                self._migrated = True
-            with self._connection() as connection:
+                self._migrated, self._deletions = True, Deletions()
+            with self._connection() as connection, self._deletions.honoured(connection, ended) as kept:
+                requests = [_request(rows, refused) for rows in kept]
                 if not self._together(connection, requests):
                     with connection.begin():
                         for request in requests:

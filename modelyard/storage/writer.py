@@ -119,6 +119,16 @@ class Writer:
             )
             return done()
 
+    @property
+    def folder(self) -> Path:
+        """Where the spool lies."""
+        return self._spool.folder
+
+    def empty(self, timeout_s: float = 10.0) -> bool:
+        """Wait until everything that was spooled before is in the database and in no file any more, and return whether that worked."""
+        self._spool.roll()
+        return self.flush(timeout_s)
+
     def close(self, timeout_s: float = 10.0) -> None:
         """Store what can be stored, and stop; what cannot stays in the spool."""
         self.flush(timeout_s)

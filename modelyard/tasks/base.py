@@ -16,5 +16,5 @@ class Classifier(Protocol):
         ...
 
     def classify(self, message: Message) -> Task:
-        """Return the task of the message's prompt; never fails on any text, the empty one included."""
+        """Return the task of what is read of the message (`modelyard.tasks.reading`); never fails on any text, the empty one included."""
         ...

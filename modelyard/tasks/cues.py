@@ -71,9 +71,8 @@ def phrase_cues(text: str) -> list[str]:
     """Return the kind of each cue of several words, or of a word that starts like it; commas and semicolons join."""
     text = _folded(text)
     found = ["joins"] * (text.count(",") + text.count(";"))
-    for kind, start, phrase in _PHRASES:
-        if start in text:
-            found += [kind] * len(phrase.findall(text))
+    for kind, phrase in [(kind, phrase) for kind, start, phrase in _PHRASES if start in text]:
+        found += [kind] * len(phrase.findall(text))
     return found
 
 

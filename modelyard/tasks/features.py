@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import re
 import string
-from collections import Counter
-from collections.abc import Mapping
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -25,8 +23,8 @@ _STOPS: Final = tuple(".!?。！？")
 _CODE_SIGNS: Final = (";", "{", "}", ">", ")")  # a line of code holds one of them
 
 # What a stack trace holds -> the whole pattern: most texts hold none of the former, and finding that out takes next to no time.
-_TRACES: Final[Mapping[str, re.Pattern[str]]] = {
-    needle: re.compile(pattern, re.MULTILINE)
+_TRACES: Final = tuple(
+    (needle, re.compile(pattern, re.MULTILINE))
     for needle, pattern in {
         "(": r"^\s*at .+\(.*:\d+",
         "Traceback (most recent": r"Traceback \(most recent",
@@ -37,7 +35,7 @@ _TRACES: Final[Mapping[str, re.Pattern[str]]] = {
         "panic:": r"panic:",
         "segfault": r"segfault",
     }.items()
-}
+)
 
 # ASCII characters by kind: lower case letters, upper case letters, digits, signs of code; the others stay themselves.
 _KINDS: Final = bytes.maketrans(
@@ -105,8 +103,8 @@ def describe(text: str) -> Structure:
     letters, digits, uppers, signs, foreign = _characters(text)
     lower, stops, kinds = zip(*words, strict=True) if words else ((), (), ())
     sentences = sum(stops) or 1
-    code_lines = len(_CODE_LINE.findall(text)) if any(sign in text for sign in _CODE_SIGNS) else 0
-    cues = Counter(chain(phrase_cues(text), *kinds))
+    code_lines = len(_CODE_LINE.findall(text)) if signs and any(sign in text for sign in _CODE_SIGNS) else 0
+    cues = [*phrase_cues(text), *chain(*kinds)]
     return Structure(
         log_chars=log1p(len(text)),
         log_words=log1p(len(words)),
@@ -125,13 +123,13 @@ def describe(text: str) -> Structure:
         fences=log1p(text.count("```") + text.count("~~~")),
         code_lines=log1p(code_lines),
         code_line_share=code_lines / lines,
-        trace=float(any(needle in text and pattern.search(text) for needle, pattern in _TRACES.items())),
-        constraints=log1p(cues["constraints"]),
-        design=log1p(cues["design"]),
-        small=log1p(cues["small"]),
-        build=log1p(cues["build"]),
-        why=log1p(cues["why"]),
-        joins=log1p(cues["joins"]),
+        trace=float(any(pattern.search(text) for needle, pattern in _TRACES if needle in text)),
+        constraints=log1p(cues.count("constraints")),
+        design=log1p(cues.count("design")),
+        small=log1p(cues.count("small")),
+        build=log1p(cues.count("build")),
+        why=log1p(cues.count("why")),
+        joins=log1p(cues.count("joins")),
         distinct_share=len(set(lower)) / max(1, len(words)),
         starts_lower=float(text[:1].islower()),
         ends_question=float(text.rstrip().endswith(("?", "？"))),
@@ -140,8 +138,10 @@ def describe(text: str) -> Structure:
 
 
 def _count_starts(pattern: re.Pattern[str], text: str, lines: int) -> int:
-    """Return how many lines start with a pattern; it need not be searched for in a single one."""
-    return len(pattern.findall(text)) if lines > 1 else int(pattern.match(text) is not None)
+    """Return how many lines start with a pattern, no small letter; it need not be searched for in a single line."""
+    if lines > 1:
+        return len(pattern.findall(text))
+    return int(not text[:1].islower() and pattern.match(text) is not None)
 
 
 def _characters(text: str) -> tuple[int, int, int, int, int]:

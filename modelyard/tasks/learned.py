@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.catalog import estimate_tokens
 from modelyard.embedding import Lsa, SparseVector
 from modelyard.embedding.minilm import load_minilm
 from modelyard.embedding.tokens import clip
@@ -24,6 +22,9 @@ from modelyard.errors import CorruptModel
 from modelyard.predictors import Artifact, Linear, State, Trees, join, part, softmax
 from modelyard.settings import Settings
 from modelyard.tasks.features import FEATURES, describe
+from modelyard.tasks.length import message_tokens
+from modelyard.tasks.look import Look
+from modelyard.tasks.reading import read
 from modelyard.tasks.rules import COMPLEXITIES, DOMAINS, RuleClassifier, complexity_scores, keyword_scores
 from modelyard.types import Message, Task
 
@@ -122,25 +123,14 @@ class Head:
         semantic: npt.NDArray[np.float32] | None = None,
     ) -> FloatArray:
         """Return the class probabilities of one text, shape (C,)."""
-        trees = self.trees.one(np.concatenate([lsa, dense], dtype=np.float64)) if self.trees is not None else None
-        return self.blend(vector, dense, trees, semantic)
-
-    def blend(
-        self,
-        vector: SparseVector,
-        dense: FloatArray,
-        trees: FloatArray | None,
-        semantic: npt.NDArray[np.float32] | None = None,
-    ) -> FloatArray:
-        """Return the class probabilities of one text of which the trees, if there are any, have said their scores, shape (C,)."""
         parts: list[tuple[float, FloatArray]] = []
         if self.linear is not None:
             scores = self.linear.one(vector, dense)
             if self.semantic is not None and semantic is not None:
                 scores = scores + semantic @ self.semantic
             parts.append((self.mix, scores))
-        if trees is not None:
-            parts.append((1.0 - self.mix, trees))
+        if self.trees is not None:
+            parts.append((1.0 - self.mix, self.trees.one(np.concatenate([lsa, dense], dtype=np.float64))))
         return softmax(_blend(parts) / self.temperature)
 
     def many(self, encoded: Encoded) -> FloatArray:
@@ -179,32 +169,6 @@ class Head:
         trees = Trees.from_state(*part(state, "trees")) if "trees" in state[0] else None
         semantic = part(state, "semantic")[1]["weights"] if "semantic" in state[0] else None
         return cls(tuple(facts["classes"]), linear, trees, facts["mix"], facts["temperature"], semantic)
-
-
-class _Look:
-    """Heads that are asked together: a text goes through all of their trees at once."""
-
-    def __init__(self, heads: Mapping[str, Head]) -> None:
-        grown = {name: head.trees for name, head in heads.items() if head.trees is not None}
-        ends = accumulate(len(trees.base) for trees in grown.values())
-        self._heads = heads
-        self._trees = Trees.beside(list(grown.values())) if grown else None
-        self._of_head = {name: slice(end - len(grown[name].base), end) for name, end in zip(grown, ends, strict=True)}
-
-    def __call__(
-        self,
-        vector: SparseVector,
-        lsa: npt.NDArray[np.float32],
-        dense: FloatArray,
-        semantic: npt.NDArray[np.float32] | None = None,
-    ) -> dict[str, FloatArray]:
-        """Return, a head, the class probabilities of one text, shape (C,)."""
-        found: dict[str, FloatArray] = {}
-        scores = None if self._trees is None else self._trees.one(np.concatenate([lsa, dense], dtype=np.float64))
-        for name, head in self._heads.items():
-            trees = scores[self._of_head[name]] if scores is not None and name in self._of_head else None
-            found[name] = head.blend(vector, dense, trees, semantic)
-        return found
 
 
 class SentenceEncoder(Protocol):
@@ -258,7 +222,7 @@ class LearnedClassifier:
         self.encoder, self.heads, self._version, self.second = encoder, dict(heads), version, second
         usable = second is not None and sentences is not None and sentences.fingerprint == second.encoder
         self._sentences = sentences if usable else None
-        self._look, self._second_look = _Look(self.heads), _Look(second.heads if second is not None else {})
+        self._look, self._second_look = Look(self.heads), Look(second.heads if second is not None else {})
         self._rules = RuleClassifier()
 
     @property
@@ -275,11 +239,9 @@ class LearnedClassifier:
         """Return, a head, the probability of each class."""
         encoded = self.encoder.one(text)
         found = self._look(*encoded)
-        if self.second is not None and self._sentences is not None and found[self._first].max() < self.second.below:
+        if self.second is not None and self._sentences is not None and max(found[self._first]) < self.second.below:
             found = self._second_look(*encoded, self._sentences.embed([text])[0])
-        return {
-            name: dict(zip(self.heads[name].classes, values.tolist(), strict=True)) for name, values in found.items()
-        }
+        return {name: dict(zip(self.heads[name].classes, shares, strict=True)) for name, shares in found.items()}
 
     def many(self, texts: Sequence[str]) -> dict[str, FloatArray]:
         """Return, a head, the class probabilities of many texts, shape (n, C)."""
@@ -301,8 +263,8 @@ class LearnedClassifier:
         return "domain" if "domain" in self.heads else next(iter(self.heads))
 
     def classify(self, message: Message) -> Task:
-        """Return the task of the message's prompt."""
-        text = message.prompt
+        """Return the task of what is read of the message."""
+        text = read(message).subject
         learned = self.probabilities(text)
         if {"domain", "complexity"} <= set(learned):
             domains, complexities = learned["domain"], learned["complexity"]
@@ -316,7 +278,7 @@ class LearnedClassifier:
             complexity=complexity,
             domains=domains,
             complexities=complexities,
-            tokens=max(1, round(estimate_tokens(len(text)))),
+            tokens=message_tokens(message),
             classifier=self.version,
             reasons=(
                 f"{domain} with probability {domains[domain]:.2f}",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import chain, compress, count
+from collections.abc import Sequence
+from itertools import compress, count
 
 from modelyard.embedding.remembered import LONGEST, Remembered
 from modelyard.embedding.tokens import Reading, read, tokens
@@ -34,6 +34,9 @@ class _Index:
                     owners = self._owners(term)
                     owners[number] = max(weight, owners.get(number, 0.0))
         self.prefix_lengths = sorted({len(stem) for stem in self.prefixes})
+        # What a word must be, or start with, to be worth a look: few are.
+        self.whole = frozenset({*self.words, *self.phrases, *self.inside})
+        self.openings = frozenset(stem[: self.prefix_lengths[0]] for stem in self.prefixes)
         self.inside_lengths = sorted({len(term) for term in self.inside})
 
     def _owners(self, term: str) -> _Owners:
@@ -57,32 +60,39 @@ _INDEX = _Index()
 
 def matches(text: str) -> Counter[str]:
     """Return how often each term of the lexicon occurs; terms of several words under the name that `weights` knows them by."""
+    return Counter(terms(text))
+
+
+def terms(text: str) -> list[str]:
+    """Return the terms of the lexicon in a text, repeats included."""
     reading = read(text.replace("’", "'"))
-    words, inside = reading.tokens, list[str]()
+    words: Sequence[str] = reading.tokens
+    inside: list[str] = []
     if not text.isascii():
         runs = {token for token in words if not token.isascii() and _UNSPACED.search(token)}
         inside = [term for token in words if token in runs for term in _inside(token)]
         words = [token for token in words if token not in runs]
     # Of the words of a text few are terms, and fewer start a phrase: they are picked out without a step of Python for the others.
-    terms = compress(words, map(WEIGHTS.__getitem__, words))
-    return Counter(chain(terms, inside, _phrases(reading)))
+    return [*compress(words, map(WEIGHTS.__getitem__, words)), *inside, *_phrases(reading)]
 
 
-def _phrases(reading: Reading) -> Iterator[str]:
-    """Yield the phrases of the lexicon in a text, by where they start."""
-    starts, stems = _INDEX.starts, _INDEX.stems
+def _phrases(reading: Reading) -> list[str]:
+    """Return the phrases of the lexicon in a text, by where they start."""
+    words, bigrams, starts, stems = reading.tokens, reading.bigrams, _INDEX.starts, _INDEX.stems
+    # The last token starts no phrase.
     places = {
-        *compress(count(), map(starts.__contains__, reading.bigrams)),
-        *compress(count(), map(stems.__contains__, reading.tokens[:-1])),
+        *compress(count(), map(starts.__contains__, bigrams)),
+        *compress(range(len(bigrams)), map(stems.__contains__, words)),
     }
+    found: list[str] = []
     for at in sorted(places):
-        first, bigram = reading.tokens[at], reading.bigrams[at]
-        for parts, is_prefix, name in starts.get(bigram, ()):
-            if len(parts) == 2 or _follows(reading.tokens, at, parts, is_prefix):
-                yield name
-        for stem, name in stems.get(first, ()):
-            if bigram.startswith(stem, len(first) + 1):
-                yield name
+        for parts, is_prefix, name in starts.get(bigrams[at], ()):
+            if len(parts) == 2 or _follows(words, at, parts, is_prefix):
+                found.append(name)
+        for stem, name in stems.get(words[at], ()):
+            if words[at + 1].startswith(stem):
+                found.append(name)
+    return found
 
 
 def _follows(found: Sequence[str], at: int, parts: list[str], is_prefix: bool) -> bool:
@@ -93,12 +103,12 @@ def _follows(found: Sequence[str], at: int, parts: list[str], is_prefix: bool) -
 
 
 def _inside(token: str) -> list[str]:
-    terms = _INDEX.inside
+    inside = _INDEX.inside
     return [
         token[at : at + size]
         for size in _INDEX.inside_lengths
         for at in range(len(token) - size + 1)
-        if token[at : at + size] in terms
+        if token[at : at + size] in inside
     ]
 
 
@@ -108,7 +118,7 @@ def weights(term: str) -> tuple[tuple[int, float], ...]:
 
 
 def _weights(term: str) -> tuple[tuple[int, float], ...]:
-    if len(term) > LONGEST:
+    if len(term) > LONGEST or not (term in _INDEX.whole or term[: _INDEX.prefix_lengths[0]] in _INDEX.openings):
         return ()
     owners: _Owners = {}
     named = [_INDEX.words.get(term), _INDEX.phrases.get(term), _INDEX.inside.get(term)]

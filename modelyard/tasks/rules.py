@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
-from modelyard.catalog import estimate_tokens
 from modelyard.predictors import softmax
 from modelyard.tasks.features import Structure, describe
+from modelyard.tasks.length import message_tokens
 from modelyard.tasks.lexicon import DOMAINS
-from modelyard.tasks.matching import WEIGHTS, matches, weights
+from modelyard.tasks.matching import WEIGHTS, matches, terms, weights
+from modelyard.tasks.reading import read
 from modelyard.types import Message, Task
 
 COMPLEXITIES = ("simple", "moderate", "complex")
@@ -31,10 +33,13 @@ def keyword_scores(text: str) -> list[float]:
 
     A strong term counts 1, a weak one 0.4, n occurrences as ln(1 + n); a term of k domains gives each of them a k-th part.
     """
-    return _scores(matches(text))
+    counts: dict[str, int] = {}
+    for term in terms(text):
+        counts[term] = counts.get(term, 0) + 1
+    return _scores(counts)
 
 
-def _scores(found: Counter[str]) -> list[float]:
+def _scores(found: Mapping[str, int]) -> list[float]:
     scores = [0.0] * len(DOMAINS)
     for owners, n in zip(map(WEIGHTS.__getitem__, found), found.values(), strict=True):
         for number, weight in owners:
@@ -48,8 +53,8 @@ class RuleClassifier:
     version = "rules-2"
 
     def classify(self, message: Message) -> Task:
-        """Return the task of the message's prompt."""
-        text = message.prompt
+        """Return the task of what is read of the message."""
+        text = read(message).subject
         shape, found = describe(text), matches(text)
         scores = np.array(_scores(found)) + _PRIOR
         scores[DOMAINS.index("debugging")] += shape.trace
@@ -61,7 +66,7 @@ class RuleClassifier:
             complexity=complexity,
             domains=dict(zip(DOMAINS, domains.tolist(), strict=True)),
             complexities=dict(zip(COMPLEXITIES, complexities.tolist(), strict=True)),
-            tokens=max(1, round(estimate_tokens(len(text)))),
+            tokens=message_tokens(message),
             classifier=self.version,
             reasons=_reasons(found, domain, complexity, shape),
         )

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import orjson
 
 from modelyard.errors import LimitExceeded, UpstreamError
-from modelyard.upstream.sharing import Body, inputs_of, split
+from modelyard.upstream.sharing import Body, in_parts, inputs_of, split
 
 MOST_INPUTS: Final = 64  # of one gathered call
 WAIT_S: Final = 0.005  # longest time that an input waits for company
@@ -41,6 +41,7 @@ class BatcherStats:
 class _Request:
     body: Body
     inputs: list[Any]
+    size: int  # places of a call that it takes
     answer: asyncio.Future[dict[str, Any]]
     sent: bool = False
 
@@ -52,7 +53,7 @@ class _Group(Generic[Target]):
     target: Target
     key: tuple[Target, bytes]
     pending: deque[_Request] = field(default_factory=deque[_Request])
-    queued: int = 0  # inputs that are pending
+    queued: int = 0  # places that pending requests take
     timer: asyncio.TimerHandle | None = None
     calls: set[asyncio.Task[None]] = field(default_factory=set["asyncio.Task[None]"])
 
@@ -100,10 +101,12 @@ class MicroBatcher(Generic[Target]):
         """
         inputs = inputs_of(body)
         self._admit(target, len(inputs))
-        request = _Request(body, inputs, asyncio.get_running_loop().create_future())
+        # Parts cannot stand in one list with other inputs: they take a whole call.
+        size = self._most_inputs if in_parts(inputs) else len(inputs)
+        request = _Request(body, inputs, size, asyncio.get_running_loop().create_future())
         group = self._group(target, body, inputs)
         group.pending.append(request)
-        group.queued += len(inputs)
+        group.queued += size
         self._send_full(group)
         try:
             return await request.answer
@@ -145,7 +148,7 @@ class MicroBatcher(Generic[Target]):
         self._waiting[group.target] -= len(request.inputs)
         if not request.sent and request in group.pending:
             group.pending.remove(request)
-            group.queued -= len(request.inputs)
+            group.queued -= request.size
         self._forget_idle(group)
 
     def _forget_idle(self, group: _Group[Target]) -> None:
@@ -181,12 +184,12 @@ class MicroBatcher(Generic[Target]):
         if len(group.calls) >= self._most_calls:
             return False
         taken, size = list[_Request](), 0
-        while group.pending and (not taken or size + len(group.pending[0].inputs) <= self._most_inputs):
+        while group.pending and (not taken or size + group.pending[0].size <= self._most_inputs):
             request = group.pending.popleft()
             request.sent = True
-            group.queued -= len(request.inputs)
+            group.queued -= request.size
             taken.append(request)
-            size += len(request.inputs)
+            size += request.size
         task = asyncio.get_running_loop().create_task(self._answer(group.target, taken))
         group.calls.add(task)
 
@@ -216,8 +219,9 @@ class MicroBatcher(Generic[Target]):
                 half = len(requests) // 2
                 await asyncio.gather(self._answer(target, requests[:half]), self._answer(target, requests[half:]))
                 return
+            told = error if len(requests) == 1 else error.without_words()  # which may quote one request to another
             for request in requests:
-                _fail(request, error)
+                _fail(request, told)
         except Exception as error:  # a bug in the call must not leave its callers waiting
             for request in requests:
                 _fail(request, error)

@@ -95,6 +95,15 @@ class Upstream:
         """
         return completion(endpoint, await self._whole(endpoint, "/chat/completions", body, within_s))
 
+    async def answer(self, endpoint: Endpoint, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the response to a chat request as it came, with every choice.
+
+        Raises:
+            UpstreamError: The endpoint failed, or its answer holds no list `choices`.
+            InvalidInput: The body cannot be passed on.
+        """
+        return await self._listed(endpoint, "/chat/completions", body, "choices")
+
     async def embed(self, endpoint: Endpoint, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the response to an embeddings request.
 

@@ -62,8 +62,9 @@ class Endpoint:
         status: int | None = None,
         retryable: bool | None = None,
         retry_after_s: float | None = None,
+        said: str = "",
     ) -> UpstreamError:
-        """Return an error: one sentence that names the model and its host, and not the key.
+        """Return an error: one sentence that names the model and its host, and neither the key nor anything that the endpoint said.
 
         Args:
             what: The rest of the sentence, without its full stop.
@@ -71,21 +72,29 @@ class Endpoint:
             status: The HTTP status, where a response came.
             retryable: Whether the same call may succeed later; by the kind where it is not said.
             retry_after_s: When the upstream wants to be called again.
+            said: The endpoint's own words, which stand apart from the sentence; their start is kept.
         """
         sentence = f"The model {self.name!r} at {self._host} {self._redact(what)}."
         again = kind not in LASTING if retryable is None else retryable
-        return UpstreamError(sentence, kind=kind, status=status, retryable=again, retry_after_s=retry_after_s)
+        return UpstreamError(
+            sentence,
+            kind=kind,
+            status=status,
+            retryable=again,
+            retry_after_s=retry_after_s,
+            said=self._said(said),
+        )
 
     def refused(self, status: int, detail: str, *, code: str = "", retry_after_s: float | None = None) -> UpstreamError:
         """Return the error for an HTTP status other than 200, with the start of what the endpoint said."""
-        said = self._said(detail)
         kind, retryable = classify(status, code, detail, retry_after_s)
         return self.error(
-            f"answered with status {status}" + (f": {said}" if said else ""),
+            f"answered with status {status}",
             kind=kind,
             status=status,
             retryable=retryable,
             retry_after_s=retry_after_s,
+            said=detail,
         )
 
     def reported(self, error: object) -> UpstreamError:
@@ -93,8 +102,9 @@ class Endpoint:
         code, message = error_parts(error)
         status = int(code) if code.isdecimal() and len(code) == 3 else None
         kind, retryable = classify(status or (429 if "rate_limit" in code else 500), code, message, None)
-        said = self._said(message) or "no message"
-        return self.error(f"reported an error: {said}", kind=kind, status=status, retryable=retryable)
+        return self.error(
+            "reported an error", kind=kind, status=status, retryable=retryable, said=message or "no message"
+        )
 
     @property
     def _host(self) -> str:

@@ -6,7 +6,7 @@ A batch lives at the endpoint: whoever knows its id can poll it and read its res
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -30,7 +30,6 @@ from modelyard.upstream.offline_files import (
 )
 from modelyard.upstream.transport import BROKEN, fault
 
-PRICE_FACTOR: Final = 0.5  # what a batch costs beside calls at once: half, at every endpoint that has batches today
 LONGEST_LINE: Final = 1 << 24  # bytes of one result; a line that never ends must not fill the memory
 LONGEST_ANSWER: Final = 1 << 20  # bytes of a description of a file or batch
 ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -120,8 +119,10 @@ class OfflineBatches:
         """
         return _batch(await self._described("POST", f"batches/{_safe(batch_id)}/cancel"))
 
-    async def wait(self, batch_id: str, *, every_s: float = 30.0) -> Batch:
-        """Poll until the batch has ended; failures that may pass are borne a few times.
+    async def wait(
+        self, batch_id: str, *, every_s: float = 30.0, seen: Callable[[Batch], object] = lambda _: None
+    ) -> Batch:
+        """Poll until the batch has ended, and tell `seen` of each look; failures that may pass are borne a few times.
 
         Raises:
             UpstreamError: The endpoint failed in a way that will not pass, or too often in a row.
@@ -138,6 +139,7 @@ class OfflineBatches:
                 pause_s = max(every_s, error.retry_after_s or 0.0)
             else:
                 failures = 0
+                seen(batch)
                 if batch.ended:
                     return batch
             await asyncio.sleep(pause_s)

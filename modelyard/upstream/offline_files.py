@@ -10,7 +10,7 @@ import orjson
 
 from modelyard.errors import InvalidInput
 from modelyard.upstream.endpoint import Endpoint
-from modelyard.upstream.wire import error_message
+from modelyard.upstream.wire import counts, error_message
 
 MOST_REQUESTS: Final = 50_000  # of one batch, OpenAI's own limit
 LONGEST_FILE: Final = 200_000_000  # bytes, likewise
@@ -39,6 +39,7 @@ class BatchResult:
     status: int | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int = 0
 
 
 def batch_file(requests: Iterable[BatchRequest], model: str, path: BatchPath) -> bytes:
@@ -80,8 +81,8 @@ def read_result(endpoint: Endpoint, line: bytes) -> BatchResult:
         return BatchResult(custom_id, problem=problem, status=status)
     usage = mapping(body.get("usage"))
     # Embeddings have no completion tokens, and say so by leaving them out.
-    prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens", 0 if usage else None))
-    return BatchResult(custom_id, body, "", status, prompt, completion)
+    tokens = counts(usage if "completion_tokens" in usage else {**usage, "completion_tokens": 0})
+    return BatchResult(custom_id, body, "", status, tokens.prompt, tokens.completion, tokens.cached)
 
 
 def json_object(endpoint: Endpoint, text: bytes) -> Mapping[str, Any]:

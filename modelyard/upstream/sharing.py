@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any, cast
 
 from modelyard.errors import InvalidInput, UpstreamError
+from modelyard.types import estimate_tokens
+from modelyard.upstream.wire import mapping, prompt_count
 
 Body = Mapping[str, Any]
 
 
 def inputs_of(body: Body) -> list[Any]:
-    """Return the inputs of a request one by one: texts, or lists of token numbers.
+    """Return the inputs of a request one by one: texts, lists of token numbers, or one list of parts (texts and images).
 
     Raises:
         InvalidInput: There is none.
@@ -19,10 +22,26 @@ def inputs_of(body: Body) -> list[Any]:
     found = body.get("input")
     if isinstance(found, list) and found:
         listed = cast("list[Any]", found)
-        return [listed] if all(isinstance(token, int) for token in listed) else listed
+        return [listed] if all(isinstance(one, int) for one in listed) or in_parts([listed]) else listed
     if not found or not isinstance(found, str):
         raise InvalidInput("The field 'input' must be a text or a list that is not empty.")
     return [found]
+
+
+def in_parts(inputs: Sequence[Any]) -> bool:
+    """Whether an input is a list of parts, which cannot stand in one list with others."""
+    return any(isinstance(one, list) and one and isinstance(one[0], Mapping) for one in inputs)
+
+
+def estimated_tokens(inputs: Sequence[Any]) -> int:
+    """Return about how many tokens the inputs take; those that came as tokens, exactly."""
+    return ceil(estimate_tokens(sum(map(_length, inputs))))
+
+
+def tokens_used(response: Body, inputs: Sequence[Any]) -> tuple[int, bool]:
+    """Return the tokens of a call, and whether they are an estimate: its response reports none, or no sensible number."""
+    counted = prompt_count(response.get("usage"))
+    return (estimated_tokens(inputs), True) if counted is None else (counted, False)
 
 
 def split(response: Body, entries: str, requests: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
@@ -64,7 +83,10 @@ def _in_order(found: list[Any]) -> list[dict[str, Any]]:
 
 
 def _length(one: Any) -> int:
-    """Return an input's weight: characters of a text, tokens of a list, 4 characters each; at least 1."""
+    """Return an input's weight: characters of a text and of the texts among parts, tokens of a list, 4 characters each; at least 1."""
+    if in_parts([one]):
+        texts = [mapping(part).get("text") for part in one]
+        return max(sum(len(text) for text in texts if isinstance(text, str)), 1)
     return max(len(one), 1) if isinstance(one, str) else 4 * max(len(one), 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -14,11 +15,29 @@ from modelyard.upstream.breaker import BreakerRules, CircuitBreaker
 SMOOTHING: Final = 0.1  # weight of the newest call in the mean latency
 LONGEST_REST_S: Final = 600.0  # however far away an upstream's Retry-After is
 
+# Upper bounds of latencies that are counted together; what took longer comes last.
+BOUNDS_S: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
 # Nothing was there to answer.
 ABSENT: Final[frozenset[FaultKind]] = frozenset({"connect", "timeout"})
 
 # The deployment did what it should; what failed was the request.
 CALLERS: Final[frozenset[FaultKind]] = frozenset({"rejected", "context_length", "content_policy"})
+
+
+class Latencies:
+    """How long calls took that gave an answer: how many by `BOUNDS_S`, and all of them together in seconds."""
+
+    __slots__ = ("counts", "sum_s")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS_S) + 1)
+        self.sum_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one call."""
+        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        self.sum_s += seconds
 
 
 class DeploymentState:
@@ -42,6 +61,7 @@ class DeploymentState:
         self.outcomes: Counter[str] = Counter()
         self.faults: Counter[FaultKind] = Counter()
         self.latency_ms: float | None = None
+        self.latencies = Latencies()
         self.last_error: str | None = None
         self.last_error_at: datetime | None = None
         self.probe: dict[str, Any] | None = None
@@ -72,6 +92,7 @@ class DeploymentState:
         """Say that a call gave an answer after that many milliseconds."""
         self._leave("ok")
         self.breaker.succeed(token)
+        self.latencies.add(ms / 1000)
         self.latency_ms = ms if self.latency_ms is None else self.latency_ms + SMOOTHING * (ms - self.latency_ms)
 
     def fail(self, token: int, error: UpstreamError) -> None:

@@ -13,6 +13,7 @@ from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
 from modelyard.errors import FaultKind, UpstreamError
+from modelyard.upstream.addresses import RefusedAddress, open_socket
 from modelyard.upstream.endpoint import Endpoint, error_parts
 from modelyard.upstream.faults import retry_after
 
@@ -93,7 +94,9 @@ class Transport:
 async def _session(connect_s: float) -> AsyncGenerator[aiohttp.ClientSession]:
     """Hold a session open. An event loop that shuts down closes its async generators, and with this one the session."""
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=30),
+        connector=aiohttp.TCPConnector(
+            limit=CONNECTIONS, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=30, socket_factory=open_socket
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, connect=connect_s),
         max_line_size=LONGEST_HEADER,
@@ -168,6 +171,10 @@ def fault(endpoint: Endpoint, error: BaseException, timeout_s: float) -> Upstrea
     """
     if isinstance(error, aiohttp.ClientPayloadError) and isinstance(error.__cause__, ContentEncodingError):
         return endpoint.error("sent a body that cannot be decompressed")
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, RefusedAddress):
+        return endpoint.error(
+            "is at a link-local or metadata address, which is never called", kind="connect", retryable=False
+        )
     for kinds, kind, what, retryable in _FAULTS:
         if isinstance(error, kinds):
             return endpoint.error(what.format(timeout_s), kind=kind, retryable=retryable)

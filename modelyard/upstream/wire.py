@@ -129,6 +129,12 @@ def said_of(answer: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, A
     return extras
 
 
+def prompt_count(usage: Any) -> int | None:
+    """Read the tokens of a usage that has no completion, as that of embeddings; None where no sensible number was reported."""
+    row = mapping(usage)
+    return _count(row.get("prompt_tokens", row.get("total_tokens")))
+
+
 def error_message(answer: object) -> str:
     """Return the sentence inside an OpenAI-shaped error body, or the empty string."""
     return error_parts(mapping(answer).get("error"))[1]

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from modelyard.catalog.health import HealthMonitor
 from modelyard.catalog.manager import ModelManager
 from modelyard.client import Client
 from modelyard.control.alert_rules import AlertRule, AlertRules
@@ -23,7 +24,10 @@ from modelyard.serving.admin.app import create_admin, create_analytics
 from modelyard.serving.admin.context import AdminContext
 from modelyard.settings import Settings
 from modelyard.storage import Database
-from modelyard.upstream import DeploymentStates
+from modelyard.storage.erasure import Erasure
+from modelyard.storage.spool import Spool
+from modelyard.storage.writer import Writer
+from modelyard.upstream import DeploymentStates, Upstream
 from tests.integration.live_server import live_server
 
 CATALOGUE = """
@@ -70,22 +74,30 @@ class Yard:
 def admin_yard(folder: Path, database: Database, *, auth: bool = True) -> Iterator[Yard]:
     catalogue = folder / "catalogue.toml"
     catalogue.write_text(CATALOGUE)
+    manager, states, caches = ModelManager(catalogue, database), DeploymentStates(), Caches.sized(1)
+    spool = Spool(folder / "spool")
+    writer = Writer(spool, database)
     context = AdminContext(
         settings=Settings(home=folder / "yard", database_url=database.engine.url.render_as_string(hide_password=False)),
-        manager=ModelManager(catalogue, database),
+        manager=manager,
         database=database,
-        states=DeploymentStates(),
-        caches=Caches.sized(1),
+        states=states,
+        caches=caches,
         flags=Flags(database),
         alerts=AlertWatch(database, RULES),
         keyring=KeyRing(database),
         quotas=Quotas(database),
+        erasure=Erasure(database, writer, caches.clear),
+        health=HealthMonitor(manager, states, Upstream()),
+        changed=lambda: None,
         auth=auth,
     )
     app = Starlette(routes=[Mount("/admin", create_admin(context)), Mount("/analytics", create_analytics(context))])
     _, key = context.keyring.create("ops", "operator", ["admin"])
     with live_server(app) as url, Client(url, key if auth else None) as client:
         yield Yard(url, context, client, key)
+    writer.close()
+    spool.close()
     context.keyring.close()
     context.quotas.close()
 

@@ -283,6 +283,26 @@ def test_alerts_are_raised_shown_and_resolved(yard: Yard):
     assert refused(lambda: admin.alerts(limit=0)).param == "limit"
 
 
+def test_alert_rules_are_set_checked_and_taken_back(yard: Yard):
+    admin = yard.client.admin
+    usage_of(yard.context.database, {"cost_usd": 2.5})
+    rules = admin.alert_rules()
+    rules["rules"]["spending"]["above"] = 5.0
+    assert admin.set_alert_rules(rules) == admin.alert_rules() == rules
+    assert admin.evaluate_alerts() == []
+    for wrong, place in (
+        ({"rules": {"x": {"metric": "mood", "above": 1}}}, "rules.x.metric"),
+        ({"rules": {"x": {"metric": "error_rate", "above": 2}}}, "rules.x"),
+        ({"rules": {"a\x00": {"metric": "cost_usd", "above": 1}}}, None),
+        ({"savings": {"margin": 3}}, "savings.margin"),
+        ({"colour": "red"}, "colour"),
+    ):
+        error = refused(lambda wrong=wrong: admin.set_alert_rules(wrong))
+        assert (error.status, error.param) == (400, place) or place is None, (wrong, str(error))
+    assert admin.reset_alert_rules()["rules"]["spending"]["above"] == 1.0
+    assert [alert.kind for alert in admin.evaluate_alerts()] == ["spending"]
+
+
 def test_caches_say_how_often_they_helped_and_are_cleared(yard: Yard):
     caches, key = yard.context.caches, passages_key("1", "q", 4)
     caches.passages.put(key, ())
@@ -315,12 +335,21 @@ def test_strangers_are_kept_out_of_everything(yard: Yard, key: str | None):
 
 def test_every_route_asks_who_is_there(yard: Yard):
     for app in ("admin", "analytics"):
-        schema = httpx.get(f"{yard.url}/{app}/openapi.json").json()
+        assert httpx.get(f"{yard.url}/{app}/openapi.json").status_code == 401
+        schema = httpx.get(f"{yard.url}/{app}/openapi.json", headers={"Authorization": f"Bearer {yard.key}"}).json()
         for path, methods in schema["paths"].items():
             for method in methods:
                 found = httpx.request(method, f"{yard.url}/{app}{path}")
                 assert found.status_code == 401, (method, path)
                 assert found.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_a_schema_is_for_those_who_may_call_what_it_describes(yard: Yard):
+    _, key = yard.context.keyring.create("ops", "reader", ["analytics"])
+    headers = {"Authorization": f"Bearer {key}"}
+    assert httpx.get(f"{yard.url}/admin/openapi.json", headers=headers).status_code == 403
+    schema = httpx.get(f"{yard.url}/analytics/openapi.json", headers=headers).json()
+    assert (schema["info"]["title"], schema["servers"]) == ("Modelyard analytics", [{"url": "/analytics"}])
 
 
 def test_without_authentication_programs_on_this_machine_are_answered_and_web_pages_are_not(

@@ -274,10 +274,10 @@ def test_output_that_cannot_be_written_is_refused_before_the_work(yard: Yard, wo
     refused_without_a_trace(yard, words, "place/", "cannot be written", "is not a folder")
 
 
-def test_output_folder_that_is_read_only(yard: Yard) -> None:
+def test_output_folder_that_is_read_only(yard: Yard, unprivileged: tuple[str, ...]) -> None:
     (yard.work / "place").mkdir(mode=0o555)
     words = (*train_router("outcomes.parquet")[:-1], "place/out.json")
-    refused_without_a_trace(yard, words, "place/out.json", "cannot be written", "read-only", prefix=unprivileged())
+    refused_without_a_trace(yard, words, "place/out.json", "cannot be written", "read-only", prefix=unprivileged)
 
 
 def test_output_that_is_a_folder(yard: Yard) -> None:
@@ -287,21 +287,21 @@ def test_output_that_is_a_folder(yard: Yard) -> None:
 @pytest.mark.parametrize(
     "words", [train_router("outcomes.parquet"), ("build-index", "--documents", "docs")], ids=["train", "index"]
 )
-def test_home_that_cannot_be_written(yard: Yard, words: tuple[str, ...]) -> None:
+def test_home_that_cannot_be_written(yard: Yard, words: tuple[str, ...], unprivileged: tuple[str, ...]) -> None:
     yard.home.chmod(0o555)
     try:
-        refused(yard.run(*words, prefix=unprivileged()), "MODELYARD_HOME", str(yard.home), "read-only")
+        refused(yard.run(*words, prefix=unprivileged), "MODELYARD_HOME", str(yard.home), "read-only")
     finally:
         yard.home.chmod(0o755)
     assert yard.served_by() == CHAMPIONS
 
 
-def unprivileged() -> tuple[str, ...]:
-    """Return what makes the modes of folders count, for whoever runs the tests."""
+@pytest.fixture
+def unprivileged(require_service: Callable[[str, object], None]) -> tuple[str, ...]:
+    """What makes the modes of folders count, for whoever runs the tests: root may write everywhere."""
     if os.geteuid() != 0:
         return ()
-    if shutil.which("setpriv") is None:
-        pytest.skip("root may write everywhere, and setpriv, which takes that right away, is not installed")
+    require_service("setpriv (Debian's package util-linux), which takes root's rights away,", shutil.which("setpriv"))
     return ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
 
@@ -116,6 +117,23 @@ def test_caller_who_leaves_before_the_answer_stops_the_call(
     [usage] = settled(server)
     assert usage.status == "cancelled"
     assert upstream.open == 0
+
+
+@pytest.mark.parametrize(("path", "model"), [("embeddings", "vectors"), ("moderations", "judge")])
+def test_caller_who_leaves_before_the_inputs_are_answered_stops_the_call_and_pays_for_it(
+    server: Running, upstream: StubUpstream, path: str, model: str
+) -> None:
+    upstream.scripts[model] = Script(pause_s=30)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/v1/{path}", json={"model": model, "input": "x" * 40}, timeout=0.5)
+    [usage] = settled(server)
+    assert (usage.status, usage.error_kind, usage.prompt_tokens, usage.estimated) == (
+        "cancelled", "CancelledError", 10, True,
+    )  # fmt: skip
+    assert usage.cost_usd > 0
+    assert server.parts.served.states.snapshot()[model]["in_flight"] == 0
+    page = httpx.get(f"{server.url}/metrics").text
+    assert f'modelyard_requests_total{{composite="{model}",status="cancelled"}} 1.0' in page
 
 
 def test_stream_keeps_its_place_until_it_ends(settings: Settings, upstream: StubUpstream, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from modelyard.storage import Feedback, ModelUsage
 from tests.integration.running import ASK, Running, running
 from tests.unit.serving.yard import Script, StubUpstream, furnish, stub_upstream
 
-EVERY = ("chat", "embeddings", "feedback", "analytics", "admin")
+EVERY = ("chat", "embeddings", "moderations", "feedback", "analytics", "admin")
 # 10 prompt tokens and 4 of the answer, at 1 and 2 USD per million.
 ANSWER_USD = 18e-6
 # Reserved for the same question with max_tokens 4: 110 bytes and tokens of a template at most, and 4 tokens.
@@ -44,7 +44,7 @@ def key_id(server: Running, plaintext: str) -> str:
 @pytest.mark.parametrize("given", [None, "", "none", "my-abcdefgh-" + "x" * 40, "my-" + "é" * 20, "x" * 5000])
 def test_call_without_a_valid_key_is_unauthorized(server: Running, upstream: StubUpstream, given: str | None) -> None:
     headers = {} if given is None else {b"authorization": f"Bearer {given}".strip().encode()}
-    for path in ("/v1/chat/completions", "/v1/embeddings", "/v1/feedback"):
+    for path in ("/v1/chat/completions", "/v1/embeddings", "/v1/moderations", "/v1/feedback"):
         response = httpx.post(f"{server.url}{path}", json={"model": "team", "messages": ASK}, headers=headers)
         assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
         assert response.json()["error"]["code"] == "invalid_api_key"
@@ -71,6 +71,7 @@ def test_scope_opens_its_own_doors_only(server: Running, scope: str) -> None:
     doors = {
         "chat": server.chat(key).status_code,
         "embeddings": server.post("/v1/embeddings", {"model": "vectors", "input": "a"}, key).status_code,
+        "moderations": server.post("/v1/moderations", {"model": "judge", "input": "a"}, key).status_code,
         "feedback": server.post("/v1/feedback", {"message_id": "msg-1", "rating": 3}, key).status_code,
         "analytics": server_get(server, "/analytics/usage", key),
         "admin": server_get(server, "/admin/models", key),
@@ -98,9 +99,33 @@ def test_key_sees_and_calls_its_models_only(server: Running, upstream: StubUpstr
         assert client.chat.completions.create(model="team", messages=ASK).choices[0].message.content
 
 
+def test_unknown_model_is_told_with_the_names_that_the_key_may_use(server: Running) -> None:
+    key = server.key("chat", "embeddings", model_types=["team", "vectors", "gone"])
+    for model in ("gpt-9", "gone"):
+        found = server.chat(key, model=model)
+        assert (found.status_code, found.json()["error"]["code"]) == (404, "model_not_found")
+        said = found.json()["error"]["message"]
+        assert said.endswith("those that this API key may use are team."), said
+    found = server.post("/v1/embeddings", {"model": "team", "input": "a"}, key)
+    assert found.json()["error"]["message"].endswith("may use are vectors.")
+    assert "far" in server.chat(server.key(), model="gpt-9").json()["error"]["message"]
+
+
+def test_metrics_of_the_whole_server_are_not_for_a_key_of_one_project(server: Running) -> None:
+    assert server_get(server, "/metrics", server.key("analytics")) == 403
+    assert server_get(server, "/metrics", server.key("admin")) == 200
+
+
 def test_health_tells_a_stranger_the_status_alone(server: Running) -> None:
-    assert server.health().keys() == {"status", "version"}
-    assert "deployments" in server.health(server.key())
+    assert server.health() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("scope", EVERY)
+def test_health_tells_operators_alone_of_deployments_and_reasons(server: Running, scope: str) -> None:
+    health = server.health(server.key(scope))
+    assert ("deployments" in health) == ("problems" in health) == (scope in {"admin", "analytics"})
+    assert (health["database"], health["champions"]["router"]["state"]) == ({"state": "ok"}, "none")
+    assert health["version"]
 
 
 def test_feedback_stays_within_its_project(server: Running) -> None:

@@ -144,6 +144,17 @@ def test_embeddings_come_in_order_and_are_accounted_for(
     assert usage.cost_usd == pytest.approx(9 * 0.1e-6)
 
 
+def test_moderations_are_answered_and_accounted_for(server: Running, client: openai.OpenAI) -> None:
+    found = client.moderations.create(model="judge", input=["bad words", "fine words"])
+    assert [result.flagged for result in found.results] == [True, False]
+    assert found.results[0].categories.harassment
+    assert found.model == "judge"
+    assert client.moderations.create(input="fine").results[0].category_scores.harassment == pytest.approx(0.1)
+    first, second = sorted(server.rows(ModelUsage), key=lambda row: row.created_at)
+    assert {(row.kind, row.model, row.status) for row in (first, second)} == {("moderation", "judge", "complete")}
+    assert first.cost_usd == pytest.approx(first.prompt_tokens * 0.2e-6)
+
+
 @pytest.mark.parametrize(
     ("script", "body", "kind", "status", "code"),
     [

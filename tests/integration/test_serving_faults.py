@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -16,15 +17,17 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 
 from modelyard.settings import Settings
 from modelyard.storage import Database, Message, ModelUsage
+from tests.faults.proxy import Proxy
 from tests.integration.running import ASK, Running, running
-from tests.integration.test_spool_faults import Proxy, empty_postgresql, full_url, proxied  # noqa: F401  # pyright: ignore[reportUnusedImport]  (fixtures)
+from tests.integration.test_spool_faults import empty_postgresql, full_url, proxied  # noqa: F401  # pyright: ignore[reportUnusedImport]  (fixtures)
 from tests.unit.serving.yard import Script, StubUpstream, furnish, stub_upstream
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +115,28 @@ def test_locked_database_costs_no_answer_and_no_row(furnished: Settings) -> None
                 until(lambda: len(ids) > 50, "answers beside the lock")
             until(lambda: server.health()["status"] == "degraded", "the report")
             assert server.health()["spool"]["waiting_bytes"] > 0
+            until(lambda: "locked" in server.health()["database"].get("reason", ""), "the reason")
             other.execute("ROLLBACK")
+        until(lambda: server.health()["database"]["state"] == "ok", "the recovery")
+        is_whole(server, [first, *ids])
+
+
+def test_full_database_costs_no_answer_and_no_row(furnished: Settings) -> None:
+    def fill(connection: sqlite3.Connection, _: Any) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # no page more than there are
+
+    with running(furnished) as server:
+        assert server.chat().status_code == 200
+        [first] = [row.message_id for row in server.rows(ModelUsage)]
+        engine = server.parts.database.engine
+        event.listen(engine, "connect", fill)
+        engine.dispose()
+        with load(server) as ids:
+            until(lambda: len(ids) > 50, "answers beside the full database")
+            until(lambda: "full" in server.health()["database"].get("reason", ""), "the report")
+        assert server.health()["status"] == "degraded"
+        event.remove(engine, "connect", fill)
+        engine.dispose()
         until(lambda: server.health()["database"]["state"] == "ok", "the recovery")
         is_whole(server, [first, *ids])
 
@@ -205,6 +229,36 @@ def process(settings: Settings) -> Generator[tuple[str, subprocess.Popen[str]]]:
         finally:
             child.kill()
             silence.join()
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="this system cannot limit the files of another process")
+def test_full_disk_under_the_database_costs_no_answer_and_no_row(furnished: Settings) -> None:
+    ids = list[str]()
+    log = Path(furnished.database.removeprefix("sqlite:///") + "-wal")
+    with process(furnished) as (url, child), httpx.Client(base_url=url, timeout=60) as client:
+
+        def ask() -> bool:
+            response = client.post(CHAT, json={"model": "team", "messages": ASK})
+            response.raise_for_status()
+            ids.append(response.headers["x-modelyard-id"])
+            return True
+
+        def database() -> dict[str, Any]:
+            return client.get("/health").json()["database"]
+
+        # The database's log must be far longer than the spool, which stays below the limit.
+        until(lambda: ask() and log.stat().st_size > 1_000_000, "a log that is long enough")
+        resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (log.stat().st_size, resource.RLIM_INFINITY))
+        until(lambda: ask() and database()["state"] == "failed", "the report")
+        for _ in range(20):
+            ask()
+        health = client.get("/health").json()
+        assert (health["status"], health["spool"]["state"], health["spool"]["lost"]) == ("degraded", "ok", 0)
+        resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        until(lambda: database()["state"] == "ok", "the recovery")
+    with running(furnished) as server:  # that one was killed at the end, perhaps before its last batch
+        until(lambda: len(server.rows(ModelUsage)) >= len(ids), "the rest")
+        is_whole(server, ids)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""10,000 bodies from a schema of the wire, many of them slightly wrong: every answer is a 2xx or an error in OpenAI's shape."""
+"""More than 10,000 bodies from a schema of the wire, many of them slightly wrong: every answer is a 2xx or an error in OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from modelyard.serving.app import create_app
 from modelyard.serving.parts import ServerParts, open_parts
 from modelyard.settings import Settings
-from tests.unit.serving.yard import furnish, stub_upstream
+from tests.unit.serving.yard import HERE, furnish, stub_upstream
 
 pytestmark = [
     pytest.mark.slow,
@@ -99,6 +99,10 @@ CHAT = objects(
         "metadata": st.dictionaries(TEXTS, TEXTS, max_size=2),
     },
 )
+MODERATIONS = objects(
+    {"input": TEXTS | st.lists(TEXTS, max_size=4) | st.lists(PART, max_size=3)},
+    {"model": st.sampled_from(["judge", "vectors", ""]), "user": TEXTS},
+)
 EMBEDDINGS = objects(
     {
         "model": st.just("vectors") | NAMES,
@@ -117,7 +121,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient
     folder = tmp_path_factory.mktemp("fuzz")
     with stub_upstream() as upstream:
         parts = open_parts(furnish(Settings(home=folder / "yard"), upstream, Path(folder)))
-        with TestClient(create_app(parts), raise_server_exceptions=False) as client:
+        with TestClient(create_app(parts), base_url=HERE, raise_server_exceptions=False) as client:
             yield client, parts
 
 
@@ -173,6 +177,12 @@ def test_embeddings(asked: tuple[TestClient, ServerParts]) -> None:
     seen = fuzz(asked, "/v1/embeddings", EMBEDDINGS, 2500)
     assert sum(seen.values()) >= 2500
     assert seen[200] > 100
+
+
+def test_moderations(asked: tuple[TestClient, ServerParts]) -> None:
+    seen = fuzz(asked, "/v1/moderations", MODERATIONS, 500)
+    assert sum(seen.values()) >= 500
+    assert seen[200] > 20
 
 
 def test_feedback(asked: tuple[TestClient, ServerParts]) -> None:

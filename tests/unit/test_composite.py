@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 import pytest
 
-from modelyard.catalog import Composite
-from modelyard.composite import CompositeModel, Parts, merge_sources
+from modelyard.catalog import BaseModel, Composite
+from modelyard.catalog.records import Sticky
+from modelyard.composite import CompositeModel, Parts
+from modelyard.control.caches import Caches
+from modelyard.control.memory import Memory
 from modelyard.errors import GenerationError
 from modelyard.generation import Trail
 from modelyard.retrieval import Index
-from modelyard.routing import StaticPolicy
+from modelyard.routing import CheapestPolicy, RoutingPolicy, StaticPolicy
+from modelyard.routing.conversation import Conversations
 from modelyard.tasks import RuleClassifier
-from modelyard.types import Answer, Delta, Draft, Message, Passage, Route, Usage
+from modelyard.types import Answer, Delta, Draft, Message, Passage, Route, Task, Turn, Usage
 from tests.unit.retrieval.knowledge import knowledge
 from tests.unit.routing.toy import MODELS
 
@@ -64,10 +69,6 @@ def composite(*, passages: int = 2, indexed: bool = True, failure: Exception | N
     return CompositeModel(
         Parts(spec, MODELS[:1], RuleClassifier(), StaticPolicy("cheap"), index, Quoting(failure), ("Mind the gap.",))
     )
-
-
-def passage(document: str, start: int, end: int) -> Passage:
-    return Passage(document, document.title(), "x" * (end - start), start, end, 1.0)
 
 
 def test_answer_reports_every_stage_in_order() -> None:
@@ -151,21 +152,151 @@ def test_every_answer_has_an_id_of_its_own() -> None:
     assert model.ask(PROMPT).id != model.ask(PROMPT).id
 
 
-def test_cited_span_marks_the_passage_that_holds_it() -> None:
-    sources = merge_sources([passage("a", 0, 10), passage("a", 10, 20), passage("b", 0, 10)], [passage("a", 12, 15)])
-
-    assert [source.cited for source in sources] == [False, True, False]
+HOOK = "Write a React hook in TypeScript that debounces a value and cancels its timer on unmount"
+LATER = Message((Turn("user", HOOK), Turn("assistant", "Strict Mode."), Turn("user", "ok thanks, go on")))
 
 
-def test_cited_span_from_elsewhere_stands_behind_the_retrieved_passages() -> None:
-    sources = merge_sources([passage("a", 0, 10)], [passage("a", 10, 15), passage("c", 3, 4)])
+class Counting(RuleClassifier):
+    """Counts what it is asked."""
 
-    assert [(source.document, source.start, source.cited) for source in sources] == [
-        ("a", 0, False),
-        ("a", 10, True),
-        ("c", 3, True),
-    ]
+    def __init__(self, version: str = "rules-2") -> None:
+        self.version, self.asked = version, 0
+
+    def classify(self, message: Message) -> Task:
+        self.asked += 1
+        return super().classify(message)
 
 
-def test_nothing_retrieved_and_nothing_cited_gives_no_sources() -> None:
-    assert merge_sources([], []) == ()
+class Drawing(CheapestPolicy):
+    """Draws its model, and says with which probability."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+
+    def route(
+        self, message: Message, task: Task, candidates: Sequence[BaseModel], *, cost_weight: float | None = None
+    ) -> Route:
+        self.drawn += 1
+        found = super().route(message, task, candidates, cost_weight=cost_weight)
+        return replace(found, model=candidates[self.drawn % len(candidates)].name, propensity=0.5)
+
+
+def remembering(
+    *,
+    caches: Caches | None = None,
+    generation: int = 1,
+    classifier: RuleClassifier | None = None,
+    policy: RoutingPolicy | None = None,
+    sticky: Sticky = "off",
+) -> CompositeModel:
+    """A composite of two models that keeps decisions and passages."""
+    return CompositeModel(
+        Parts(
+            Composite("mine", "Two models.", ("cheap", "dear"), "cheap", 2, sticky=sticky),
+            (MODELS[0], MODELS[2]),
+            classifier or Counting(),
+            policy or CheapestPolicy(),
+            Index.build(knowledge()),
+            Quoting(),
+            conversations=Conversations(),
+            memory=Memory(caches or Caches.sized(10), generation),
+        )
+    )
+
+
+def test_last_turn_that_leans_is_routed_and_searched_as_what_it_leans_on() -> None:
+    model = composite()
+    alone, later = model.plan(Message.of(HOOK)), model.plan(LATER)
+
+    assert (later.task.domain, later.task.complexity) == (alone.task.domain, alone.task.complexity)
+    assert later.task.tokens > alone.task.tokens
+    assert [passage.document for passage in later.passages] == [passage.document for passage in alone.passages]
+    assert later.route.reasons[-1].startswith("the last turn leans on what was said before")
+    assert "leans" in later.steps[0].reason
+
+
+def test_single_prompt_is_routed_without_a_word_about_a_conversation() -> None:
+    plan = composite().plan(Message.of("thanks"))
+
+    assert plan.route.reasons == ("the static policy always takes cheap",)
+    assert plan.steps[0].reason == f"{plan.task.domain}, {plan.task.complexity}"
+
+
+def test_same_reading_is_decided_and_searched_once_and_says_so() -> None:
+    classifier = Counting()
+    model = remembering(classifier=classifier)
+    first, second = model.plan(Message.of(PROMPT)), model.plan(Message.of(PROMPT))
+
+    assert classifier.asked == 1
+    assert (second.task, second.route, second.passages) == (first.task, first.route, first.passages)
+    assert [step.reason.endswith("; kept from an earlier request") for step in first.steps] == [False] * 3
+    assert [step.reason.endswith("; kept from an earlier request") for step in second.steps] == [True] * 3
+    caches = model.parts.memory.caches
+    assert [(c.hits, c.misses) for c in (caches.decisions.stats(), caches.passages.stats())] == [(1, 1), (1, 1)]
+
+
+def test_composite_without_caches_decides_each_time() -> None:
+    model = composite()
+
+    assert [step.reason for step in model.plan(LATER).steps] == [step.reason for step in model.plan(LATER).steps]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Message.of("why does an effect run twice in Strict Mode"),
+        Message((Turn("system", "Be brief. " * 20), Turn("user", PROMPT))),
+        Message((Turn("user", PROMPT),), parameters={"tools": [{"type": "function", "function": {"name": "look"}}]}),
+        Message((Turn("user", PROMPT),), needs=frozenset({"json"})),
+    ],
+)
+def test_other_text_length_or_needs_are_decided_anew(other: Message) -> None:
+    classifier = Counting()
+    model = remembering(classifier=classifier)
+    model.plan(Message.of(PROMPT))
+    model.plan(other)
+
+    assert classifier.asked == 2
+
+
+@pytest.mark.parametrize("changed", ["generation", "classifier", "router"])
+def test_what_serves_next_decides_anew(changed: str) -> None:
+    caches, next_one = Caches.sized(10), Counting("rules-3" if changed == "classifier" else "rules-2")
+    remembering(caches=caches).plan(Message.of(PROMPT))
+    policy = StaticPolicy("dear") if changed == "router" else CheapestPolicy()
+    generation = 2 if changed == "generation" else 1
+    plan = remembering(caches=caches, classifier=next_one, policy=policy, generation=generation).plan(
+        Message.of(PROMPT)
+    )
+
+    assert next_one.asked == 1
+    assert plan.route.model == ("dear" if changed == "router" else "cheap")
+
+
+def test_decision_that_was_drawn_is_drawn_again() -> None:
+    policy = Drawing()
+    model = remembering(policy=policy)
+
+    assert [model.plan(Message.of(PROMPT)).route.model for _ in range(4)] == ["dear", "cheap", "dear", "cheap"]
+    assert policy.drawn == 4
+
+
+def test_kept_decision_is_not_the_conversation_of_somebody_else() -> None:
+    model = remembering(sticky="conversation")
+    answer = replace(model.ask(HOOK), model="dear")
+    model.remember(Message.of(HOOK), answer, owner="key-1")
+    plans = {owner: model.plan(LATER, owner=owner) for owner in ("key-1", "key-2")}
+
+    assert {owner: plan.route.model for owner, plan in plans.items()} == {"key-1": "dear", "key-2": "cheap"}
+    assert plans["key-1"].steps[1].reason == "the conversation stays with dear"
+    assert plans["key-2"].steps[1].reason.endswith("; kept from an earlier request")
+    assert model.plan(LATER, owner="key-1").route.model == "dear"
+
+
+def test_named_conversation_stays_though_its_application_sends_one_turn_at_a_time() -> None:
+    model = remembering(sticky="conversation")
+    named = Message((Turn("user", HOOK),), conversation="c-1")
+    model.remember(named, replace(model.ask(HOOK), model="dear"))
+
+    assert model.plan(Message((Turn("user", PROMPT),), conversation="c-1")).route.model == "dear"
+    assert model.plan(Message((Turn("user", PROMPT),), conversation="c-2")).route.model == "cheap"

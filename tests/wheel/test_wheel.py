@@ -15,6 +15,11 @@ pytestmark = pytest.mark.slow
 ASK = "centre a div of width 7 px with flexbox, gap 8 px"
 
 
+def test_type_checkers_see_the_types(wheel: Path):
+    with zipfile.ZipFile(wheel) as packed:
+        assert "modelyard/py.typed" in packed.namelist()
+
+
 def test_wheel_holds_one_import_package_and_all_of_its_data(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
     packed = {name for name in names if name.startswith("modelyard/")}

@@ -22,7 +22,6 @@ from modelyard.serving.admin.records import (
     QuotaRecord,
     Rotation,
 )
-from modelyard.storage.retention import delete_project, delete_user
 from modelyard.storage.tables import Project
 
 router: Final = APIRouter()
@@ -37,22 +36,30 @@ def list_projects(context: Context) -> list[ProjectRecord]:
 
 @router.delete("/projects/{project_id}", tags=["projects"])
 def remove_project(project_id: str, context: Context) -> DeletedRecord:
-    """Delete everything of a project: keys, quotas, messages, usage, feedback. Its keys end first."""
+    """Delete everything of a project: keys, quotas, messages, usage, feedback. Its keys end first.
+
+    Where usage cannot reach the database, nothing is deleted (503); a call that was interrupted is completed by calling again.
+    """
     with context.database.read() as session:
-        if session.get(Project, project_id) is None:
-            raise NotFound(f"No project has the id {project_id!r}.")
-    deleted = delete_project(context.database, project_id)
-    context.keyring.forget()
-    context.caches.clear()
+        known = session.get(Project, project_id) is not None
+    if not known and not context.erasure.was_deleted("project", project_id):
+        raise NotFound(f"No project has the id {project_id!r}.")
+    try:
+        deleted = context.erasure.project(project_id)
+    finally:
+        context.keyring.forget()
+    if not known and not deleted:
+        raise NotFound(f"No project has the id {project_id!r} any more.")
     return DeletedRecord(deleted=deleted)
 
 
 @router.delete("/users/{user_id:path}", tags=["projects"])
 def remove_user(user_id: str, context: Context, *, keep_charges: bool = False) -> DeletedRecord:
-    """Delete everything of an application's user, in every project; `keep_charges` keeps what was spent, without saying whose it was."""
-    deleted = delete_user(context.database, user_id, keep_charges=keep_charges)
-    context.caches.clear()
-    return DeletedRecord(deleted=deleted)
+    """Delete everything of an application's user, in every project; `keep_charges` keeps what was spent, without saying whose it was.
+
+    Requests that are under way leave nothing either. Where usage cannot reach the database, nothing is deleted (503).
+    """
+    return DeletedRecord(deleted=context.erasure.user(user_id, keep_charges=keep_charges))
 
 
 @router.get("/keys", tags=["keys"])

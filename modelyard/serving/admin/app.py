@@ -34,8 +34,14 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     "5XX": {"description": "The server could not do it.", "content": {"application/json": {"schema": _ERROR}}},
 }
 
-# The pages for people load scripts from a third party.
-_COMMON: Final[dict[str, Any]] = {"version": __version__, "responses": _RESPONSES, "docs_url": None, "redoc_url": None}
+# The pages for people load scripts from a third party; the schema is a route of ours, so that it asks who is there.
+_COMMON: Final[dict[str, Any]] = {
+    "version": __version__,
+    "responses": _RESPONSES,
+    "docs_url": None,
+    "redoc_url": None,
+    "openapi_url": None,
+}
 
 
 def create_admin(context: AdminContext) -> FastAPI:
@@ -44,6 +50,7 @@ def create_admin(context: AdminContext) -> FastAPI:
         title="Modelyard admin",
         description="Models, composites, deployments, keys, quotas, promotions, flags, alerts and caches of a running server.",
         dependencies=[Depends(admin), Depends(check_address)],
+        servers=[{"url": "/admin"}],
         **_COMMON,
     )
     for router in (catalogue.router, access.router, promotions.router, operations.router):
@@ -57,6 +64,7 @@ def create_analytics(context: AdminContext) -> FastAPI:
         title="Modelyard analytics",
         description="Usage, cost, latency, routing, savings and retrieval, by time, model, key, project and domain.",
         dependencies=[Depends(analyst), Depends(check_address)],
+        servers=[{"url": "/analytics"}],
         **_COMMON,
     )
     app.include_router(analytics.router)
@@ -65,6 +73,11 @@ def create_analytics(context: AdminContext) -> FastAPI:
 
 def _finished(app: FastAPI, context: AdminContext) -> FastAPI:
     app.state.context = context
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def schema() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+        return app.openapi()
+
     app.add_middleware(BoundedBodies)
     add_handlers(app)
     return app

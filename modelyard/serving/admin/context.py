@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from modelyard.catalog.health import HealthMonitor
 from modelyard.catalog.manager import ModelManager
 from modelyard.control.alerts import AlertWatch
 from modelyard.control.caches import Caches
@@ -15,6 +17,7 @@ from modelyard.control.keys import KeyRing
 from modelyard.control.quotas import Quotas
 from modelyard.settings import Settings
 from modelyard.storage.database import Database
+from modelyard.storage.erasure import Erasure
 from modelyard.upstream.state import DeploymentStates
 
 
@@ -32,6 +35,9 @@ class AdminContext:
         alerts: The rules and their alerts.
         keyring: The API keys.
         quotas: The limits of keys, projects and model types.
+        erasure: Deletes users and projects, also of what is on its way to the database.
+        health: Knows which deployments are up.
+        changed: Called when something that serves was changed; what serves is the new one when it returns.
         auth: Whether a key is asked for; where it is not, programs on this machine alone are answered.
     """
 
@@ -44,6 +50,9 @@ class AdminContext:
     alerts: AlertWatch
     keyring: KeyRing
     quotas: Quotas
+    erasure: Erasure
+    health: HealthMonitor
+    changed: Callable[[], object]
     auth: bool = True
 
 

@@ -15,6 +15,7 @@ from modelyard.serving.admin.context import Context
 from modelyard.serving.admin.faults import NotFound
 from modelyard.serving.admin.records import AlertRecord, CacheRecord, FlagRecord, NewFlag
 from modelyard.serving.admin.security import Admin, who
+from modelyard.serving.admin.text import is_storable
 
 router: Final = APIRouter()
 
@@ -63,7 +64,21 @@ def evaluate_alerts(context: Context) -> list[AlertRecord]:
 @router.get("/alerts/rules", tags=["alerts"])
 def list_rules(context: Context) -> AlertRules:
     """Return the rules that alerts are raised by."""
-    return context.alerts.rules
+    return context.alerts.refresh()
+
+
+@router.put("/alerts/rules", tags=["alerts"])
+def put_rules(asked: AlertRules, context: Context, principal: Admin) -> AlertRules:
+    """Set all rules, in the place of the file's and of those that were set before; the next evaluation goes by them, in every process."""
+    if not all(map(is_storable, asked.rules)):
+        raise InvalidInput("The name of a rule must not hold NUL characters or half surrogate pairs.")
+    return context.alerts.set_rules(asked, by=who(principal))
+
+
+@router.delete("/alerts/rules", tags=["alerts"])
+def reset_rules(context: Context, principal: Admin) -> AlertRules:
+    """Return to the rules of the file, or the shipped ones, and return them."""
+    return context.alerts.set_rules(None, by=who(principal))
 
 
 @router.get("/caches", tags=["caches"])

@@ -34,7 +34,7 @@ def list_promotions(context: Context, component: Component | None = None) -> lis
 
 @router.post("/promotions", status_code=201)
 def promote(asked: Promotion, context: Context, principal: Admin) -> MoveRecord:
-    """Make a registered version the champion, if the gate lets the verdict through; serving takes it up by itself."""
+    """Make a registered version the champion, if the gate lets the verdict through; this process serves it then, others soon."""
     verdict = Verdict.from_json(asked.verdict, "The field 'verdict'")
     entry = promotion.promote(
         asked.component,
@@ -44,6 +44,7 @@ def promote(asked: Promotion, context: Context, principal: Admin) -> MoveRecord:
         verdict=verdict,
         settings=context.settings,
     )
+    context.changed()
     return _move(entry)
 
 
@@ -51,6 +52,7 @@ def promote(asked: Promotion, context: Context, principal: Admin) -> MoveRecord:
 def rollback(asked: Rollback, context: Context, principal: Admin) -> MoveRecord:
     """Make the version before the champion the champion again."""
     entry = promotion.rollback(asked.component, who=who(principal), reason=asked.reason, settings=context.settings)
+    context.changed()
     return _move(entry)
 
 

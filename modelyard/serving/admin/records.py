@@ -12,7 +12,7 @@ import pydantic
 
 from modelyard.serving.admin.text import check_text
 
-Scope = Literal["chat", "embeddings", "feedback", "admin", "analytics"]
+Scope = Literal["chat", "embeddings", "moderations", "feedback", "admin", "analytics"]
 Name = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=200)]
 Reason = Annotated[str, pydantic.StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
 
@@ -59,6 +59,7 @@ class ModelRecord(Record):
     image_tokens: int | None = None
     capabilities: list[str] = []
     embeddings: bool = False
+    moderations: bool = False
     deployments: list[str] = []
 
 
@@ -82,7 +83,10 @@ class CompositeRecord(Record):
 
 
 class DeploymentRecord(Record):
-    """A deployment: where a base model is reached, and how it fares in this process; `api_key_env` names a variable, never a key."""
+    """A deployment: where a base model is reached, and how it fares in this process; `api_key_env` names a variable, never a key.
+
+    `health` is `up`, `down`, `unknown` before the first probe or call, or `off`; `state` says why.
+    """
 
     name: str
     model: str
@@ -92,7 +96,9 @@ class DeploymentRecord(Record):
     weight: float
     max_concurrent: int
     timeout_s: float | None = None
+    batch_price_factor: float = 1.0
     enabled: bool
+    health: Literal["up", "down", "unknown", "off"] = "unknown"
     state: dict[str, Any] = {}
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -12,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from modelyard.control.keys import ANONYMOUS, Principal, bearer
 from modelyard.errors import Forbidden
 from modelyard.serving.admin.context import context_of
+from modelyard.serving.own_machine import SENTENCE, from_elsewhere
 
 # For the schema; the header itself is read by `bearer`, as everywhere else.
 _BEARER: Final = HTTPBearer(auto_error=False, description="An API key with the scope `admin` or `analytics`.")
@@ -26,7 +25,8 @@ async def _caller(request: Request, _: Annotated[HTTPAuthorizationCredentials | 
     """
     context = context_of(request)
     if not context.auth:
-        _refuse_web_pages(request)
+        if from_elsewhere(request.scope["headers"]):
+            raise Forbidden(SENTENCE)
         return ANONYMOUS
     return await context.keyring.authenticate(bearer(request.headers.get("authorization")))
 
@@ -56,18 +56,3 @@ def sees_everything(caller: Principal) -> bool:
 def who(caller: Principal) -> str:
     """Return how a history names whoever changed something."""
     return caller.name if caller.key_id is None else f"{caller.name} ({caller.key_id})"
-
-
-def _refuse_web_pages(request: Request) -> None:
-    """Without keys, a page in the operator's browser could call this machine's own address, or a name that it made resolve to it."""
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    origin = request.headers.get("origin")
-    if not _is_loopback(host) or (origin is not None and urlsplit(origin).netloc != request.headers.get("host")):
-        raise Forbidden("Without authentication the admin API answers programs on this machine only.")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

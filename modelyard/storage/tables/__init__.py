@@ -6,7 +6,16 @@ that has been made is recorded, whatever was deleted meanwhile. Deleting a proje
 
 from modelyard.storage.tables.base import NAMING, Base, UtcDateTime, now, ordered_id
 from modelyard.storage.tables.catalogue import KnowledgeBase, KnowledgeSource, ModelConfig
-from modelyard.storage.tables.control import Alert, ApiKey, Project, Quota, RolloutFlag, Spending
+from modelyard.storage.tables.control import (
+    Alert,
+    ApiKey,
+    Deletion,
+    Project,
+    Quota,
+    RolloutFlag,
+    Spending,
+    StoredSetting,
+)
 from modelyard.storage.tables.learning import AliasChange, Experiment, Exposure, Feedback
 from modelyard.storage.tables.served import REQUEST_KINDS, Fragment, Message, ModelUsage
 
@@ -17,6 +26,7 @@ __all__ = [
     "AliasChange",
     "ApiKey",
     "Base",
+    "Deletion",
     "Experiment",
     "Exposure",
     "Feedback",
@@ -30,6 +40,7 @@ __all__ = [
     "Quota",
     "RolloutFlag",
     "Spending",
+    "StoredSetting",
     "UtcDateTime",
     "now",
     "ordered_id",

@@ -77,13 +77,7 @@ class GivenName(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Give a name that is too long a hash for its end: different names stay different."""
-        if value is None:
-            return None
-        name = storable(value)
-        if len(name) <= NAME:
-            return name
-        digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
-        return f"{name[: NAME - len(digest) - 1]}~{digest}"
+        return None if value is None else stored_name(value)
 
 
 class Base(DeclarativeBase):
@@ -120,6 +114,15 @@ class JsonText(str):
     """What a JSON column holds, as JSON already: whoever passes a row on need not take it apart."""
 
     __slots__ = ()
+
+
+def stored_name(given: str) -> str:
+    """Return the form in which a name that callers give is stored."""
+    name = storable(given)
+    if len(name) <= NAME:
+        return name
+    digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+    return f"{name[: NAME - len(digest) - 1]}~{digest}"
 
 
 def to_json(value: Any) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelyard.storage.tables.base import ID, NAME, Base, now, one_of, ordered_id
 
 SCOPES = ("key", "project", "model_type")
+DELETED = ("user", "project")
 
 
 class Project(Base):
@@ -99,3 +100,30 @@ class RolloutFlag(Base):
     rules: Mapped[list[dict[str, Any]]] = mapped_column(default=list[dict[str, Any]])
     updated_at: Mapped[datetime] = mapped_column(default=now)
     updated_by: Mapped[str] = mapped_column(String(NAME))
+
+
+class StoredSetting(Base):
+    """Something that operators set while everything runs, in the place of what a file says, such as the rules of alerts."""
+
+    __tablename__ = "stored_setting"
+
+    name: Mapped[str] = mapped_column(String(NAME), primary_key=True)
+    value: Mapped[dict[str, Any]]
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+    updated_by: Mapped[str] = mapped_column(String(NAME))
+
+
+class Deletion(Base):
+    """A user or project whose rows were deleted: what comes later out of a spool, or was under way, is not stored again.
+
+    `subject` is a digest: the name itself would be the one thing that is kept of the user for ever.
+    """
+
+    __tablename__ = "deletion"
+    __table_args__ = (one_of("kind", DELETED), Index(None, "kind", "subject"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    subject: Mapped[str] = mapped_column(String(64))
+    deleted_at: Mapped[datetime] = mapped_column(default=now)
+    keep_charges: Mapped[bool] = mapped_column(default=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelyard.storage.tables.base import ID, NAME, Base, CleanText, GivenName, now, one_of, ordered_id
@@ -13,6 +13,12 @@ from modelyard.storage.tables.base import ID, NAME, Base, CleanText, GivenName, 
 STATUSES: Final = ("complete", "degraded", "failed", "cancelled", "orphaned")
 REQUEST_KINDS: Final = ("chat", "embedding", "moderation", "batch")  # one such row for each request
 USAGE_KINDS: Final = (*REQUEST_KINDS, "attempt", "orphan")
+AMOUNTS: Final = (
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "cost_usd",
+)  # never negative: budgets add them up
 
 
 class Message(Base):
@@ -83,6 +89,7 @@ class ModelUsage(Base):
     __table_args__ = (
         one_of("kind", USAGE_KINDS),
         one_of("status", STATUSES),
+        CheckConstraint(" AND ".join(f"{column} >= 0" for column in AMOUNTS), name="amounts"),
         Index(None, "project_id", "created_at"),
         Index(None, "api_key_id", "created_at"),
         Index(None, "model", "created_at"),

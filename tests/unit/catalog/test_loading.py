@@ -70,7 +70,7 @@ BROKEN = {
     "no time": (MODEL + "timeout_s = 0\n", r"models\.mine\.timeout_s is invalid .*got 0"),
     "local model with an address": (
         '[models.mine]\nkind = "local"\nmethod = "sentence"\nbase_url = "http://a/v1"\n',
-        "a local model takes no base_url, deployments or embeddings",
+        "a local model takes no base_url, deployments, embeddings or moderations",
     ),
     "name with a line break": ('[models."mine\\nyours"]\nkind = "recorded"\n', "a name must be printable ASCII"),
     "description of two lines": (
@@ -284,6 +284,38 @@ def test_models_behind_an_endpoint_take_tools_and_json_where_nothing_else_is_sai
 
     assert catalog.model("mine").capabilities == {"tools", "json"}
     assert catalog.model("none").capabilities == catalog.model("local-md").capabilities == frozenset()
+
+
+def test_batches_cost_half_at_openai_and_what_the_catalogue_says_elsewhere(tmp_path: Path) -> None:
+    def factor(model: str) -> float:
+        return load_catalog(own(tmp_path, model)).models["m"].deployments[0].batch_price_factor
+
+    entry = '[models.m]\nkind = "openai"\ninput = 1\nbase_url = "{}"\n'
+    assert factor(entry.format("https://api.openai.com/v1")) == 0.5
+    assert factor(entry.format("https://api.openai.com.example/v1")) == 1.0
+    assert factor(entry.format("https://llm.example/v1") + "batch_price_factor = 0.25\n") == 0.25
+    places = '[models.m]\nkind = "openai"\ninput = 1\n[models.m.deployments.a]\nbase_url = "https://llm.example/v1"\n'
+    assert factor(places + "batch_price_factor = 0.75\n") == 0.75
+    with pytest.raises(InvalidSetting, match="batch_price_factor"):
+        factor(places + "batch_price_factor = 2\n")
+
+
+def test_embedding_models_of_several_names_are_noticed(tmp_path: Path) -> None:
+    places = "".join(
+        f'[models.e.deployments.{key}]\nbase_url = "http://{key}/v1"\nupstream_model = "{name}"\n'
+        for key, name in (("a", "e2"), ("b", "e3"))
+    )
+    entry = '[models.e]\nkind = "openai"\ninput = 1\nembeddings = true\n' + places
+    (said,) = load_catalog(own(tmp_path, entry)).notices
+    assert "'e' embeds as e2 and e3 at its deployments" in said
+    assert load_catalog(own(tmp_path, entry.replace("e3", "e2"))).notices == ()
+
+
+def test_moderation_models_serve_moderations_alone(tmp_path: Path) -> None:
+    catalog = load_catalog(own(tmp_path, MODEL + "moderations = true\n"))
+    assert (catalog.moderators, catalog.embedders, "mine" in catalog.offered) == (("mine",), (), False)
+    with pytest.raises(InvalidSetting, match="embeddings or moderations, not both"):
+        load_catalog(own(tmp_path, MODEL + "moderations = true\nembeddings = true\n"))
 
 
 def test_embedding_models_serve_embeddings_alone(tmp_path: Path) -> None:

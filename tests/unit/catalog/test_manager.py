@@ -51,7 +51,7 @@ def test_every_kind_of_change_survives_a_restart(tmp_path: Path, database: Datab
     manager = ModelManager(own(tmp_path), database)
     manager.register_model("new", NEW)
     manager.register_composite("fresh", {"description": "New.", "candidates": ["new", "gpt"], "fallback": "gpt"})
-    manager.update("model", "gpt", {"output": 9, "base_url": "http://elsewhere:1/v1"})
+    manager.update("model", "gpt", {"output": 9, "base_url": "http://elsewhere:1/v1", "api_key_env": "GPT_KEY"})
     manager.update("deployment", "big/west", {"weight": 0.5, "timeout_s": 7})
     manager.update("composite", "mix", {"equal_margin": 0.05, "sticky": "conversation"})
     manager.disable("deployment", "big/east")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,8 @@ def test_a_rule_that_is_not_valid_is_named(tmp_path: Path, text: str, reason: st
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(InvalidSetting, match=r"missing\.toml"):
         AlertRules.read(tmp_path / "missing.toml")
+
+
+def test_a_line_must_be_a_number_that_can_be_stored():
+    with pytest.raises(InvalidSetting, match="finite"):
+        AlertRules.of({"rules": {"a": {"metric": "cost_usd", "above": math.inf}}}, "here")

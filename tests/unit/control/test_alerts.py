@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import threading
 from datetime import datetime, timedelta
 
@@ -7,8 +8,9 @@ import pytest
 
 from modelyard.control.alert_rules import AlertRule, AlertRules, SavingRule
 from modelyard.control.alerts import AlertWatch, alerts_of
+from modelyard.errors import InvalidSetting
 from modelyard.storage import Database, StorageError
-from modelyard.storage.tables import Alert, Message
+from modelyard.storage.tables import Alert, Message, StoredSetting
 from tests.unit.control.usage import NOW, store, usage
 
 SPENDING = AlertRule(metric="cost_usd", above=1.0, window_s=86_400, per="project", severity="critical")
@@ -158,3 +160,48 @@ def test_the_newest_alerts_come_first_and_no_more_than_asked(sqlite: Database):
             for n, at in enumerate(moments)
         )
     assert [alert.kind for alert in alerts_of(sqlite, limit=2)] == ["k4", "k3"]
+
+
+def test_the_log_says_once_that_an_alert_is_raised_and_once_that_it_is_over(
+    sqlite: Database, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "modelyard.control")
+    store(sqlite, usage(cost_usd=1.5, project_id="shop"))
+    for minutes in (0, 1, 2):
+        watch(sqlite, at=NOW + timedelta(minutes=minutes), spending=SPENDING).evaluate()
+    (line,) = caplog.records
+    assert line.levelname == "ERROR"  # the rule is critical
+    assert line.getMessage().startswith("Alert spending: Cost of the project 'shop' over the last 1 d: $ 1.50")
+    for days in (2, 3):
+        watch(sqlite, at=NOW + timedelta(days=days), spending=SPENDING).evaluate()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+    assert "'shop' is over" in caplog.records[1].getMessage()
+
+
+def test_alerts_that_stand_are_counted_by_their_rule(sqlite: Database):
+    store(sqlite, *(usage(cost_usd=1.5, project_id=name) for name in ("shop", "blog")))
+    watching = watch(sqlite, spending=SPENDING, errors=ERRORS)
+    assert watching.open_alerts == {"spending": 0, "errors": 0, "saving": 0}
+    watching.evaluate()
+    assert watching.open_alerts == {"spending": 2, "errors": 0, "saving": 0}
+
+
+def test_rules_that_were_set_count_from_the_next_evaluation_on_in_every_process(database: Database):
+    store(database, usage(cost_usd=1.5, project_id="shop"))
+    here, there = watch(database, spending=SPENDING), watch(database, spending=SPENDING)
+    assert len(there.evaluate()) == 1
+    higher = SPENDING.model_copy(update={"above": 2.0})
+    assert here.set_rules(AlertRules(rules={"spending": higher}), by="kim").rules == {"spending": higher}
+    assert there.evaluate() == ()
+    assert watch(database).refresh().rules == {"spending": higher}  # also after a restart
+    here.set_rules(None, by="kim")
+    assert len(there.evaluate()) == 1
+
+
+def test_stored_rules_that_are_not_valid_are_said_and_leave_the_rules(sqlite: Database):
+    watching = watch(sqlite, spending=SPENDING)
+    with sqlite.write() as session:
+        session.add(StoredSetting(name="alert_rules", value={"rules": {"a": {"metric": "mood"}}}, updated_by="newer"))
+    with pytest.raises(InvalidSetting, match=r"The stored alert rules: rules\.a\.metric is invalid"):
+        watching.evaluate()
+    assert watching.rules.rules == {"spending": SPENDING}

@@ -187,7 +187,7 @@ def test_every_part_of_the_message_changes_an_answers_key(changed: Message):
 def test_every_version_changes_the_keys(field: str):
     other = replace(VERSIONS, **{field: "other"})
     assert key(versions=other) != key()
-    assert decision_key(MESSAGE, other, revision=1) != decision_key(MESSAGE, VERSIONS, revision=1)
+    assert decided(versions=other) != decided()
 
 
 def test_revision_and_owner_change_an_answers_key():
@@ -206,10 +206,25 @@ def test_text_and_numbers_that_orjson_refuses_have_keys_too(value: object):
     assert key(odd) == key(replace(odd, id="other")) != key()
 
 
-def test_decisions_do_not_depend_on_parameters():
-    other = replace(MESSAGE, parameters={})
-    assert decision_key(MESSAGE, VERSIONS, revision=1) == decision_key(other, VERSIONS, revision=1)
-    assert decision_key(MESSAGE, VERSIONS, revision=1) != decision_key(MESSAGE, VERSIONS, revision=2)
+def decided(
+    subject: str = "Centre a div",
+    tokens: int = 3,
+    needs: frozenset[str] = frozenset(),
+    versions: Versions = VERSIONS,
+    generation: int = 1,
+) -> bytes:
+    return decision_key(subject, tokens, needs, versions, generation=generation)
+
+
+def test_decisions_depend_on_what_is_read_its_length_needs_and_what_serves():
+    others = {
+        decided(subject="Centre a span"),
+        decided(tokens=4),
+        decided(needs=frozenset({"tools"})),
+        decided(generation=2),
+    }
+    assert len(others | {decided()}) == 5
+    assert decided(needs=frozenset({"tools", "json"})) == decided(needs=frozenset({"json", "tools"}))
 
 
 def test_embeddings_depend_on_model_parameters_input_and_owner():

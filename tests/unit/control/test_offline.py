@@ -1,26 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from sqlalchemy import select
 
 from modelyard.catalog.records import BaseModel, Price
-from modelyard.control.offline import batch_usage, record_batch
+from modelyard.control.offline import Charged, batch_usage, most, prompt_tokens, record, row_id
 from modelyard.storage import Database
 from modelyard.storage.tables import ModelUsage
-from modelyard.upstream import Endpoint
-from modelyard.upstream.offline import Batch, BatchRequest, OfflineBatches
-from modelyard.upstream.offline_files import BatchResult
-from tests.unit.upstream.batch_server import batch_server
+from modelyard.upstream.offline_files import BatchRequest, BatchResult
 
-MODEL = BaseModel("gpt", "openai", Price(input=1.0, output=2.0), base_url="http://127.0.0.1:1/v1")
-BATCH = Batch("batch_1", "completed")
+MODEL = BaseModel("gpt", "openai", Price(1.0, 2.0, cached_input=0.5), base_url="http://127.0.0.1:1/v1")
+HELLO = [{"role": "user", "content": "x" * 40}]
 
 
-async def results(count: int) -> AsyncIterator[BatchResult]:
-    for number in range(count):
-        yield BatchResult(f"r-{number}", {"choices": []}, status=200, prompt_tokens=1000, completion_tokens=500)
+def charged(batch: str, count: int, factor: float = 0.5) -> list[Charged]:
+    found = [BatchResult(f"r-{n}", {}, "", 200, 1000, 500, 400) for n in range(count)]
+    return [
+        Charged(row_id(batch, result.custom_id), result, batch_usage(MODEL, result, factor), "gpt/east", factor)
+        for result in found
+    ]
 
 
 def rows(database: Database) -> list[ModelUsage]:
@@ -30,36 +28,60 @@ def rows(database: Database) -> list[ModelUsage]:
     return found
 
 
-async def test_a_batch_is_charged_at_half_the_price_however_often_it_is_recorded(database: Database):
+async def test_a_batch_is_recorded_once_however_often_it_is_written(database: Database):
     for _ in range(2):
-        spent = await record_batch(database, BATCH, results(1200), MODEL, project_id="shop")
-        assert spent == pytest.approx(1200 * 0.001)
+        await record(database, charged("batch_1", 1200), MODEL, project_id="shop")
     found = rows(database)
     assert len(found) == 1200
-    assert {(row.kind, row.status, row.model, row.project_id) for row in found} == {
-        ("batch", "complete", "gpt", "shop")
+    assert {(row.kind, row.status, row.model, row.deployment, row.project_id) for row in found} == {
+        ("batch", "complete", "gpt", "gpt/east", "shop")
     }
-    assert [row.cost_usd for row in found] == [pytest.approx(0.001)] * 1200
+    # Half of 600 tokens at 1 USD a million, 400 cached ones at 0.5 and 500 written ones at 2.
+    assert [row.cost_usd for row in found] == [pytest.approx(0.0009)] * 1200
+    assert {row.cached_tokens for row in found} == {400}
 
 
 async def test_two_batches_with_the_same_names_inside_are_two(sqlite: Database):
-    await record_batch(sqlite, BATCH, results(3), MODEL)
-    await record_batch(sqlite, Batch("batch_2", "completed"), results(3), MODEL)
+    await record(sqlite, charged("batch_1", 3), MODEL)
+    await record(sqlite, charged("batch_2", 3), MODEL)
     assert len(rows(sqlite)) == 6
 
 
-def test_a_failed_request_is_not_charged_and_missing_tokens_are_estimated():
-    failed = batch_usage(MODEL, BatchResult("a", problem="It was refused.", status=400))
-    assert (failed.cost_usd, failed.estimated) == (0.0, False)
-    assert batch_usage(MODEL, BatchResult("a", {"choices": []}, status=200)).estimated
+def test_the_price_is_the_deployments():
+    assert charged("b", 1, 1.0)[0].usage.cost_usd == pytest.approx(0.0018)
+    assert charged("b", 1, 0.25)[0].usage.cost_usd == pytest.approx(0.00045)
 
 
-async def test_a_batch_at_an_endpoint_is_recorded_as_it_came(sqlite: Database):
-    async with batch_server() as server, OfflineBatches(Endpoint("gpt", server.base_url, "gpt-mini")) as batches:
-        texts = {"a": "say yes", "b": "refuse"}
-        asked = [BatchRequest(name, {"messages": [{"role": "user", "content": text}]}) for name, text in texts.items()]
-        done = await batches.wait((await batches.submit(asked)).id, every_s=0.001)
-        await record_batch(sqlite, done, batches.results(done), MODEL, deployment="gpt/east")
-    found = {row.status: row for row in rows(sqlite)}
-    assert found["complete"].cost_usd == pytest.approx(0.5 * (7 * 1.0 + 1 * 2.0) / 1e6)
-    assert (found["failed"].cost_usd, found["failed"].deployment) == (0.0, "gpt/east")
+def test_a_failed_request_is_not_charged():
+    failed = batch_usage(MODEL, BatchResult("a", problem="It was refused.", status=400), 0.5)
+    assert (failed.cost_usd, failed.total_tokens, failed.estimated) == (0.0, 0, False)
+
+
+def test_tokens_that_were_not_reported_are_estimated_from_the_texts():
+    body = {"choices": [{"message": {"content": "y" * 20}}]}
+    usage = batch_usage(MODEL, BatchResult("a", body, status=200), 0.5, BatchRequest("a", {"messages": HELLO}))
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.estimated) == (15, 5, True)
+    assert usage.cost_usd == pytest.approx(0.5 * (15 + 10) / 1e6)
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"messages": HELLO}, 15),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x" * 40}, {"type": "image_url"}]}]}, 815),
+        ({"messages": HELLO, "tools": ["x" * 40]}, 28),
+        ({"messages": ["odd", 7]}, 9),
+        ({"input": ["x" * 40, "y" * 40]}, 20),
+    ],
+)
+def test_a_prompt_is_estimated_with_all_that_a_model_reads(body: dict[str, object], tokens: int):
+    assert prompt_tokens(body) == tokens
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [({}, 1000), ({"max_tokens": 10}, 10), ({"max_completion_tokens": 7, "n": 3}, 21), ({"max_tokens": "x"}, 1000)],
+)
+def test_the_most_counts_full_length_answers(asked: dict[str, object], written: int):
+    request = BatchRequest("a", {"messages": HELLO, **asked})
+    assert most(MODEL, request, 0.5) == pytest.approx(0.5 * (15 + 2 * written) / 1e6)

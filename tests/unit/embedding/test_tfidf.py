@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -88,3 +90,20 @@ def test_matrix_of_no_texts_has_no_rows() -> None:
     tfidf = Tfidf.fit(TEXTS, analyzer=Analyzer(1))
 
     assert tfidf.matrix([]).shape == (0, len(tfidf))
+
+
+@pytest.mark.parametrize("chars", [(1, 1), (1, 4), (2, 2), (2, 5), (3, 3), (3, 4), (4, 6)], ids=str)
+def test_every_n_gram_of_a_new_word_is_counted_whichever_are_known(chars: tuple[int, int]) -> None:
+    analyzer, draw = Analyzer(1, chars), random.Random(sum(chars))
+    texts = ["0-123-88231, 112233 9", "7", "flexbox", "กขค 漢字かな", "aaaaaaa aaaaaaaa", ""]
+    terms = sorted({term for text in texts for term in analyzer.terms(text)})
+    for _ in range(20):
+        # Any of them, not only those whose own beginnings are known, too.
+        known = sorted(draw.sample(terms, len(terms) // 3))
+        tfidf = Tfidf(analyzer, known, np.ones(len(known), dtype=np.float32))
+        for text in texts:
+            counts = sorted(Counter(known.index(term) for term in analyzer.terms(text) if term in known).items())
+            indices, values = tfidf.vector(text)
+            assert indices.tolist() == [position for position, _ in counts]
+            weights = 1.0 + np.log([n for _, n in counts])
+            np.testing.assert_allclose(values, weights / max(1.0, np.linalg.norm(weights)), rtol=1e-6)

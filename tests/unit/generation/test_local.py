@@ -8,7 +8,7 @@ from modelyard.generation import LocalExtractive, make_generator
 from modelyard.generation.base import Generator
 from modelyard.generation.local import NO_INDEX, NOTHING
 from modelyard.retrieval import Index
-from modelyard.types import Delta, Draft, Message, Passage
+from modelyard.types import Delta, Draft, Message, Passage, Turn
 from modelyard.upstream import Upstream
 from tests.unit.retrieval.knowledge import knowledge
 
@@ -121,3 +121,11 @@ async def test_make_generator_follows_the_kind(index: Index) -> None:
 def test_local_model_without_a_method_is_refused(index: Index) -> None:
     with pytest.raises(InvalidSetting, match="'local' no method"):
         local(None, index)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_follow_up_is_answered_from_what_it_follows(index: Index, method: str) -> None:
+    asked = "how many requests a minute does the API allow?"
+    turns = (Turn("user", asked), Turn("assistant", "Some."), Turn("user", "thanks, go on"))
+    alone, later = [await local(method, index).generate(message, ()) for message in (Message.of(asked), Message(turns))]
+    assert [quote.document for quote in later.cited] == [quote.document for quote in alone.cited] != []

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from modelyard.generation.prompting import IMAGE_TOKENS, most_tokens, prompt_tokens, with_sources, written_chars
+from modelyard.generation.prompting import most_tokens, prompt_tokens, with_sources, written_chars
+from modelyard.tasks.length import IMAGE_TOKENS
 from modelyard.types import Message, Passage, Turn
 
 FLEX = Passage("css/flex.md", "Flexbox", "Use flexbox.", 0, 12, 2.0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelyard.predictors import Platt, sigmoid, softmax
+from modelyard.predictors import Platt, sigmoid, sigmoid_row, softmax, softmax_row
 from modelyard.predictors.calibration import logit
 
 HUGE = np.array([-1e308, -1e4, -1.0, 0.0, 1.0, 1e4, 1e308])
@@ -69,3 +69,12 @@ def test_state_rebuilds_the_map() -> None:
     p = np.array([0.3, 0.6])
 
     np.testing.assert_array_equal(Platt.from_state(*platt.state())(p), platt(p))
+
+
+@pytest.mark.parametrize("row", [[0.0], [0.1, 0.7], [-1e308, 1e4, 3.0], [700.0, 710.0, -20.0, 0.5]])
+def test_rows_of_a_few_numbers_are_squashed_as_arrays_are(row: list[float]) -> None:
+    platt = Platt(np.linspace(0.5, 2.0, len(row)), np.linspace(-1.0, 1.0, len(row)))
+
+    np.testing.assert_allclose(softmax_row(row), softmax(np.array(row)), rtol=1e-14)
+    np.testing.assert_allclose(sigmoid_row(row), sigmoid(np.array(row)), rtol=1e-14)
+    np.testing.assert_allclose(platt.row(row), platt(np.array(row)), rtol=1e-12)

@@ -27,3 +27,20 @@ def test_one_text_scores_as_in_a_table() -> None:
         np.testing.assert_array_equal(
             rebuilt.one(tfidf.vector(text), features), linear.one(tfidf.vector(text), features)
         )
+
+
+def test_maps_beside_each_other_score_as_each_alone() -> None:
+    tfidf = Tfidf.fit(TEXTS, analyzer=Analyzer(1), min_df=1)
+    random = np.random.default_rng(5)
+    maps = [
+        Linear(
+            random.normal(size=(len(tfidf), n)).astype(np.float32), random.normal(size=(2, n)), random.normal(size=n)
+        )
+        for n in (1, 4)
+    ]
+    both, dense = Linear.beside([maps[0], maps[0].silent(2), maps[1]]), random.normal(size=2)
+
+    for text in TEXTS:
+        vector = tfidf.vector(text)
+        expected = np.concatenate([maps[0].one(vector, dense), np.zeros(2), maps[1].one(vector, dense)])
+        np.testing.assert_allclose(both.one(vector, dense), expected, atol=1e-6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from modelyard.predictors import Trees
 
 PARAMS = TreeParams(rounds=25, learning_rate=0.1, leaves=7, depth=4, min_leaf=5, columns=1.0, l2=1.0)
 LIBRARIES = ["lightgbm", "hist-gradient-boosting"]
+LIGHTGBM = "LightGBM, or the system library libgomp that it needs,"
 
 
 def table(rows: int = 400) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -41,16 +42,19 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(params=LIBRARIES)
-def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "lightgbm" and not booster_library().startswith("lightgbm"):
-        pytest.skip("LightGBM cannot be loaded here: its system library libgomp is missing")
+def library(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, require_service: Callable[[str, object], None]
+) -> str:
+    require_service(LIGHTGBM, request.param != "lightgbm" or booster_library().startswith("lightgbm"))
     monkeypatch.setattr(growing, "booster_library", lambda: request.param)
     return request.param
 
 
 @pytest.mark.parametrize("objective", ["regression", "binary"])
-def test_trees_predict_what_lightgbm_predicts(objective: str) -> None:
-    lightgbm = pytest.importorskip("lightgbm", exc_type=OSError)
+def test_trees_predict_what_lightgbm_predicts(objective: str, require_service: Callable[[str, object], None]) -> None:
+    require_service(LIGHTGBM, booster_library().startswith("lightgbm"))
+    import lightgbm
+
     x, y, _ = table()
     target = y if objective == "regression" else (y > 0).astype(float)
     settings = {"objective": objective, "num_leaves": 7, "verbosity": -1, "num_threads": 1, "seed": 1}
@@ -156,3 +160,13 @@ def test_state_rebuilds_the_trees() -> None:
     grown = fit_regression(x, y, PARAMS, seed=0)
 
     np.testing.assert_array_equal(Trees.from_state(*grown.state())(x), grown(x))
+
+
+def test_outputs_without_trees_stand_between_those_with_some() -> None:
+    x, y, _ = table()
+    grown = fit_regression(x, y, PARAMS, seed=0)
+    all_of_them = Trees.beside([Trees.none(2), grown, Trees.none(1), grown])
+
+    scores = all_of_them.one(x[0])
+    np.testing.assert_allclose(scores, all_of_them(x[:1])[0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(scores, [0.0, 0.0, *grown(x[:1])[0], 0.0, *grown(x[:1])[0]], rtol=0, atol=1e-12)

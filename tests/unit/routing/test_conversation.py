@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from modelyard.catalog import Composite, Price
-from modelyard.routing.conversation import Conversations
+from modelyard.catalog import BaseModel, Composite, Price
+from modelyard.routing import LearnedPolicy
+from modelyard.routing.conversation import Conversations, prefix_tokens
+from modelyard.tasks import RuleClassifier
 from modelyard.types import Candidate, Message, Route, Turn
+from tests.unit.routing.toy import router
 from tests.unit.upstream.test_breaker import Clock
 
 SPEC = Composite("auto", "Two models.", ("small", "large"), "small")
@@ -122,3 +127,49 @@ def test_memory_is_bounded_in_number_and_time(clock: Clock) -> None:
     assert conversations.adjust(route(0.1, 0.9), Message((), conversation="b"), STICKY, PRICES).model == "small"
     clock.now += 11.0
     assert conversations.adjust(route(0.1, 0.9), Message((), conversation="b"), STICKY, PRICES).model == "large"
+
+
+# What OpenAI charges, in USD per million tokens. The conversation is about 8,000 tokens long.
+MINI = BaseModel("mini", "recorded", Price(input=0.4, output=1.6, cached_input=0.1))
+FULL = BaseModel("full", "recorded", Price(input=2.0, output=8.0, cached_input=0.5))
+LONG = Message((Turn("user", "How do I centre a div? " + "x" * 32_000),))
+LATER = Message((*LONG.turns, Turn("assistant", "Yes."), Turn("user", "ok thanks, go on")))
+
+
+def weighed(conversations: Conversations, last: str, qualities: dict[str, float], message: Message = LATER) -> Route:
+    """What a learned policy chooses after `last` answered, with the prices above and 100 tokens an answer."""
+    conversations.remember(LONG, last, "Yes.")
+    policy, models = LearnedPolicy(router(qualities)), (MINI, FULL)
+    task = RuleClassifier().classify(message)
+    found = policy.route(message, task, models, cost_weight=10.0)
+    prices = {model.name: model.price for model in models}
+    return conversations.adjust(found, message, Composite("auto", "", ("mini", "full"), "mini"), prices)
+
+
+def test_candidates_are_priced_by_the_whole_conversation(conversations: Conversations) -> None:
+    found = weighed(conversations, "full", {"mini": 0.7, "full": 0.7})
+    costs = {candidate.model: candidate.cost_usd for candidate in found.candidates}
+    tokens = round((len(LONG.prompt) + 4 + 16) / 4)
+    assert costs == {
+        "mini": pytest.approx((0.4 * tokens + 1.6 * 100) / 1e6),
+        "full": pytest.approx((2.0 * tokens + 8.0 * 100) / 1e6),
+    }
+
+
+def test_cheap_model_is_cheaper_than_a_dear_ones_warm_cache(conversations: Conversations) -> None:
+    # Reading 8,000 tokens anew costs mini $0.0032; full would pay $0.0040 for them out of its cache, and more for its answer.
+    found = weighed(conversations, "full", {"mini": 0.7, "full": 0.7})
+    assert found.model == "mini"
+    assert found.reasons[-1].startswith("the conversation changes from full: mini is worth reading 800")
+
+
+def test_dear_model_must_be_worth_the_whole_conversation_at_its_price(conversations: Conversations) -> None:
+    # $0.0168 instead of $0.0010 (cached): with 10 in score per USD, a gain of 0.158 pays for it.
+    for gain, model in ((0.14, "mini"), (0.17, "full")):
+        found = weighed(conversations, "mini", {"mini": 0.5, "full": 0.5 + gain})
+        assert found.model == model
+
+
+def test_lost_cache_holds_the_descriptions_of_tools() -> None:
+    tools = [{"type": "function", "function": {"name": "look", "description": "x" * 40_000}}]
+    assert prefix_tokens(replace(LATER, parameters={"tools": tools})) - prefix_tokens(LATER) > 10_000

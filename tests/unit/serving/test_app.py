@@ -2,23 +2,30 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select, text
 from starlette.testclient import TestClient
 
 from modelyard.composite import CompositeModel
+from modelyard.errors import UpstreamError
 from modelyard.registry.champions import champion_folder
-from modelyard.serving.app import LONGEST_BODY, create_app
+from modelyard.serving.app import create_app
+from modelyard.serving.body import LONGEST_BODY
 from modelyard.serving.parts import ServerParts, open_parts
+from modelyard.serving.reports import Reports
+from modelyard.serving.watched import report_metrics
 from modelyard.settings import Settings
 from modelyard.storage import Database, Message, ModelUsage
 from modelyard.types import Delta
+from modelyard.types import Message as AnyMessage
 from tests.unit.serving.champions import crown_router
-from tests.unit.serving.yard import TEXT, Script, StubUpstream, furnish, stub_upstream
+from tests.unit.serving.yard import HERE, TEXT, Script, StubUpstream, furnish, stub_upstream
 
 CHAT = "/v1/chat/completions"
 ASK = [{"role": "user", "content": "How do I centre a div?"}]
@@ -46,7 +53,7 @@ def parts(furnished: Settings) -> ServerParts:
 
 @pytest.fixture
 def client(parts: ServerParts) -> Iterator[TestClient]:
-    with TestClient(create_app(parts), raise_server_exceptions=False) as client:
+    with TestClient(create_app(parts), base_url=HERE, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -66,6 +73,16 @@ def rows(parts: ServerParts, *tables: Any) -> list[Any]:
         found = [session.scalars(select(table)).all() for table in tables]
         session.expunge_all()
     return found
+
+
+def database_is_well_again(client: TestClient) -> bool:
+    """Whether health says so before long: a report stays good for a moment."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if client.get("/health").json()["database"] == {"state": "ok"}:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def test_answer_carries_text_usage_and_headers(client: TestClient) -> None:
@@ -301,7 +318,7 @@ def test_damaged_champion_is_a_server_error_as_long_as_nothing_else_serves(furni
     crown_router(furnished)
     path = champion_folder("router", "5", furnished) / "model.json"
     path.write_bytes(path.read_bytes()[:-1])
-    with TestClient(create_app(open_parts(furnished)), raise_server_exceptions=False) as client:
+    with TestClient(create_app(open_parts(furnished)), base_url=HERE, raise_server_exceptions=False) as client:
         response = post(client, stream=stream)
         assert (response.status_code, response.json()["error"]["type"]) == (500, "server_error")
         health = client.get("/health").json()
@@ -336,6 +353,56 @@ def test_metrics_count_answers_and_failures(client: TestClient, upstream: StubUp
     assert 'modelyard_tokens_total{direction="completion",model="far"} 4.0' in page
 
 
+def samples(client: TestClient) -> dict[tuple[str, ...], float]:
+    """Return what `/metrics` says as Prometheus reads it, by name and values of labels."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
+
+
+def test_metrics_tell_how_each_deployment_fares(client: TestClient, parts: ServerParts, upstream: StubUpstream) -> None:
+    post(client)
+    upstream.scripts["far"] = Script(status=401)
+    post(client)
+    states = parts.served.states
+    states["far"].probed(12.5)
+    states["near"].probed(UpstreamError("It is gone.", kind="connect"))
+    found = samples(client)
+    assert (found["modelyard_calls_total", "far", "ok"], found["modelyard_calls_total", "far", "failed"]) == (1, 1)
+    assert found["modelyard_faults_total", "far", "auth"] == 1
+    assert found["modelyard_call_seconds_count", "far"] == found["modelyard_call_seconds_bucket", "far", "+Inf"] == 1
+    assert found["modelyard_call_seconds_sum", "far"] > 0
+    assert (found["modelyard_probe_up", "far"], found["modelyard_probe_up", "near"]) == (1, 0)
+    assert 0 <= found["modelyard_probe_age_seconds", "far"] < 600
+    assert found["modelyard_probe_seconds", "far"] == 0.0125
+    assert ("modelyard_probe_seconds", "near") not in found
+
+
+def test_metrics_tell_of_everything_that_is_shed_dropped_or_set_aside(client: TestClient, parts: ServerParts) -> None:
+    client.post("/v1/embeddings", json={"model": "vectors", "input": ["a", "b"]})
+    post(client)
+    parts.spool.finish("odd", {"message": None, "usages": [{"id": "odd", "no_such_column": 1}]})
+    rows(parts, ModelUsage)
+    found = samples(client)
+    assert (
+        found["modelyard_batch_inputs_total", "embeddings"],
+        found["modelyard_batch_calls_total", "embeddings"],
+    ) == (2, 1)
+    assert (found["modelyard_spool_refused_total",], found["modelyard_spool_damaged_total",]) == (1, 0)
+    assert (found["modelyard_keys_shed_total",], found["modelyard_keys_refused_total",]) == (0, 0)
+    assert (found["modelyard_pool_refused_total", "feedback"], found["modelyard_spool_lost_total",]) == (0, 0)
+    assert found["modelyard_cache_lookups_total", "embeddings", "miss"] >= 1
+
+
+def test_metrics_count_dropped_reports() -> None:
+    report = Reports("traces", lambda _: None, 0)
+    report.failed(AnyMessage.of("x"), None, ValueError(), (), composite="team", ms=1.0)
+    [family] = report_metrics([report])
+    assert [(one.name, one.labels, one.value) for one in family.samples] == [
+        ("modelyard_reports_dropped_total", {"report": "traces"}, 1)
+    ]
+    report.close()
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_failing_database_costs_neither_the_answer_nor_the_record(
     client: TestClient, parts: ServerParts, stream: bool
@@ -352,7 +419,7 @@ def test_failing_database_costs_neither_the_answer_nor_the_record(
     with parts.database.engine.begin() as connection:
         connection.execute(text("ALTER TABLE gone RENAME TO model_usage"))
     [[_], [_]] = rows(parts, Message, ModelUsage)
-    assert client.get("/health").json()["database"]["state"] == "ok"
+    assert database_is_well_again(client)
 
 
 def test_database_that_is_no_database_does_not_stop_serving(furnished: Settings) -> None:
@@ -360,7 +427,7 @@ def test_database_that_is_no_database_does_not_stop_serving(furnished: Settings)
     file.parent.mkdir(parents=True)
     file.write_bytes(b"not a database, " * 64)
     parts = open_parts(furnished)
-    with TestClient(create_app(parts)) as client:
+    with TestClient(create_app(parts), base_url=HERE) as client:
         assert post(client).status_code == 200
         health = client.get("/health").json()
         assert (health["status"], health["database"]["state"]) == ("degraded", "failed")
@@ -368,12 +435,12 @@ def test_database_that_is_no_database_does_not_stop_serving(furnished: Settings)
         assert post(client).status_code == 200
         messages, usages = rows(parts, Message, ModelUsage)
         assert (len(messages), len(usages)) == (2, 2)
-        assert client.get("/health").json()["database"]["state"] == "ok"
+        assert database_is_well_again(client)
 
 
 def test_texts_are_kept_only_where_that_is_switched_on(furnished: Settings) -> None:
     parts = open_parts(furnished.model_copy(update={"store_texts": False}))
-    with TestClient(create_app(parts)) as client:
+    with TestClient(create_app(parts), base_url=HERE) as client:
         assert post(client).status_code == 200
         [message], [usage] = rows(parts, Message, ModelUsage)
     assert (message.prompt, message.answer) == (None, None)
@@ -383,7 +450,7 @@ def test_texts_are_kept_only_where_that_is_switched_on(furnished: Settings) -> N
 def test_same_request_is_answered_from_the_cache(settings: Settings, upstream: StubUpstream, tmp_path: Path) -> None:
     extra = '[composites.kept]\ndescription = "x"\ncandidates = ["far"]\nfallback = "far"\nresponse_cache_s = 60\n'
     parts = open_parts(furnish(settings, upstream, tmp_path, extra))
-    with TestClient(create_app(parts)) as client:
+    with TestClient(create_app(parts), base_url=HERE) as client:
         first, second = post(client, model="kept"), post(client, model="kept")
         third = post(client, model="kept", stream=True)
         post(client, model="kept", temperature=0.1)
@@ -399,7 +466,7 @@ def test_same_request_is_answered_from_the_cache(settings: Settings, upstream: S
 
 def test_places_are_limited(furnished: Settings, upstream: StubUpstream) -> None:
     parts = open_parts(furnished.model_copy(update={"max_in_flight": 1}))
-    with TestClient(create_app(parts), raise_server_exceptions=False) as client:
+    with TestClient(create_app(parts), base_url=HERE, raise_server_exceptions=False) as client:
         assert [post(client).status_code for _ in range(3)] == [200, 200, 200]
         upstream.scripts["far"] = Script(status=401)
         assert [post(client).status_code for _ in range(2)] == [502, 502]  # a failure gives its place back
@@ -413,7 +480,7 @@ def test_nothing_of_a_request_is_logged(client: TestClient, caplog: pytest.LogCa
 
 
 def test_app_closes_its_parts(parts: ServerParts) -> None:
-    with TestClient(create_app(parts)):
+    with TestClient(create_app(parts), base_url=HERE):
         assert parts.spool.current.exists()
     assert list(parts.spool.folder.glob("*.jsonl")) == []
     assert isinstance(parts.database, Database)

@@ -16,7 +16,7 @@ from modelyard.serving.app import create_app
 from modelyard.serving.parts import ServerParts, open_parts
 from modelyard.settings import Settings
 from modelyard.storage import Message, ModelUsage
-from tests.unit.serving.yard import Script, StubUpstream, furnish, logprobs, stub_upstream
+from tests.unit.serving.yard import HERE, Script, StubUpstream, furnish, logprobs, stub_upstream
 
 ASK = [{"role": "user", "content": "How do I centre a div?"}]
 KEPT = """
@@ -48,7 +48,7 @@ def parts(settings: Settings, upstream: StubUpstream, tmp_path: Path) -> ServerP
 
 @pytest.fixture
 def client(parts: ServerParts) -> Iterator[TestClient]:
-    with TestClient(create_app(parts), raise_server_exceptions=False) as client:
+    with TestClient(create_app(parts), base_url=HERE, raise_server_exceptions=False) as client:
         yield client
 
 

@@ -21,7 +21,7 @@ from modelyard.serving.parts import ServerParts, open_parts
 from modelyard.settings import Settings
 from modelyard.storage import ModelUsage
 from tests.integration.live_server import live_server
-from tests.unit.serving.yard import TEXT, WORDS, Script, StubUpstream, furnish, logprobs, stub_upstream
+from tests.unit.serving.yard import HERE, TEXT, WORDS, Script, StubUpstream, furnish, logprobs, stub_upstream
 
 CHAT = "/v1/chat/completions"
 ASK: list[Any] = [{"role": "user", "content": "How do I centre a div?"}]
@@ -46,7 +46,7 @@ def parts(furnished: Settings) -> ServerParts:
 
 @pytest.fixture
 def client(parts: ServerParts) -> Iterator[TestClient]:
-    with TestClient(create_app(parts), raise_server_exceptions=False) as client:
+    with TestClient(create_app(parts), base_url=HERE, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -99,15 +99,15 @@ def counted(client: TestClient, key: str | None = None) -> set[str]:
 
 def test_metrics_count_who_was_turned_away_and_why(furnished: Settings) -> None:
     parts = open_parts(furnished.model_copy(update={"auth": "keys"}))
-    key, rated, poor = (
+    key, rated, poor, other = (
         parts.keyring.create("shop", name, scopes)[1]
-        for name, scopes in (("a", ["analytics"]), ("b", ["chat"]), ("c", ["chat"]))
+        for name, scopes in (("a", ["admin"]), ("b", ["chat"]), ("c", ["chat"]), ("d", ["feedback"]))
     )
     ids = {facts.name: facts.id for facts in parts.keyring.list()}
     parts.quotas.put(Quota("key", ids["b"], requests_per_minute=0))
     parts.quotas.put(Quota("key", ids["c"], usd_per_day=1e-9))
-    with TestClient(create_app(parts), raise_server_exceptions=False) as client:
-        assert [post(client, one).status_code for one in (rated, poor, key, "none")] == [429, 429, 403, 401]
+    with TestClient(create_app(parts), base_url=HERE, raise_server_exceptions=False) as client:
+        assert [post(client, one).status_code for one in (rated, poor, other, "none")] == [429, 429, 403, 401]
         assert counted(client, key) >= {
             'refused_total{reason="rate",status="429"} 1.0',
             'refused_total{reason="budget",status="429"} 1.0',
@@ -119,7 +119,7 @@ def test_metrics_count_who_was_turned_away_and_why(furnished: Settings) -> None:
 
 
 def test_metrics_count_who_found_no_place(furnished: Settings) -> None:
-    with TestClient(create_app(open_parts(furnished.model_copy(update={"max_in_flight": 0})))) as client:
+    with TestClient(create_app(open_parts(furnished.model_copy(update={"max_in_flight": 0}))), base_url=HERE) as client:
         assert post(client).status_code == 503
         assert 'refused_total{reason="capacity",status="503"} 1.0' in counted(client)
 

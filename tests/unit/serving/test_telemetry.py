@@ -14,10 +14,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from modelyard.errors import InvalidInput, InvalidSetting, LimitExceeded, MissingExtra
-from modelyard.serving.reports import parent_of
+from modelyard.serving.reports import EndedInputs, parent_of
 from modelyard.serving.telemetry import Telemetry
 from modelyard.settings import Settings
-from modelyard.types import Usage
+from modelyard.types import Attempt, Usage
 from tests.unit.serving.ended import GOOD, PROMPT, TEXT, answer, attempts_in_vain, message, plan, upstream_error
 from tests.unit.serving.otlp_server import collector
 
@@ -318,3 +318,38 @@ def test_spans_arrive_over_otlp(
     assert spans["chat lg"].parent_span_id == spans["generate"].span_id
     sums = {fact.key: fact.value for fact in spans["chat auto"].attributes}
     assert sums["gen_ai.usage.output_tokens"].int_value == (GOOD.usage or Usage(0, 0, 0.0)).completion_tokens
+
+
+@pytest.mark.parametrize(("kind", "operation"), [("embedding", "embeddings"), ("moderation", "moderations")])
+def test_inputs_become_a_span_with_one_for_each_call(kind: Any, operation: str) -> None:
+    usage = Usage(20, 0, 0.002, estimated=False)
+    failed = Attempt("vec", "vec/one", "failed", "server: it says secret", 10.0, 503)
+    good = Attempt("vec", "vec/two", "ok", "after server at vec/one", 20.0, 200, usage)
+    record = EndedInputs.ended(kind, "emb-1", "vec", usage, None, (failed, good), 40.0, request_id="r-1")
+    spans = made(lambda t: t.inputs(lambda: record))
+    root = spans[0]
+    assert [(span.name, span.kind) for span in spans] == [
+        (f"{operation} vec", SpanKind.SERVER), (f"{operation} vec", SpanKind.CLIENT), (f"{operation} vec", SpanKind.CLIENT),
+    ]  # fmt: skip
+    expected = {
+        "gen_ai.operation.name": operation,
+        "gen_ai.request.model": "vec",
+        "gen_ai.usage.input_tokens": 20,
+        "modelyard.cost_usd": 0.002,
+        "modelyard.fell_back": True,
+        "modelyard.attempts": 2,
+        "modelyard.request_id": "r-1",
+    }
+    assert {name: facts(root).get(name) for name in expected} == expected
+    assert [span.status.status_code for span in spans] == [StatusCode.UNSET, StatusCode.ERROR, StatusCode.UNSET]
+    assert "secret" not in str([facts(span) for span in spans])
+
+
+def test_inputs_without_an_answer_name_the_kind_of_fault() -> None:
+    def record(error: BaseException) -> EndedInputs:
+        return EndedInputs.ended("embedding", "emb-1", "vec", Usage(0, 0, 0.0), error, (), 1.0)
+
+    (root,) = made(lambda t: t.inputs(lambda: record(upstream_error())))
+    assert (facts(root)["error.type"], root.status.status_code) == ("timeout", StatusCode.ERROR)
+    (root,) = made(lambda t: t.inputs(lambda: record(asyncio.CancelledError())))
+    assert (facts(root)["error.type"], root.status.status_code) == ("cancelled", StatusCode.UNSET)

@@ -18,7 +18,7 @@ from modelyard.serving.wire import DEEPEST, BadRequest, header_safe, parse_chat_
 from modelyard.settings import Settings
 from modelyard.storage import Message, ModelUsage
 from modelyard.types import Delta
-from tests.unit.serving.yard import Script, StubUpstream, furnish, stub_upstream
+from tests.unit.serving.yard import HERE, Script, StubUpstream, furnish, stub_upstream
 
 CHAT, EMBED, FEEDBACK = "/v1/chat/completions", "/v1/embeddings", "/v1/feedback"
 ASK = [{"role": "user", "content": "hi"}]
@@ -61,7 +61,7 @@ def parts(upstream: StubUpstream, tmp_path_factory: pytest.TempPathFactory) -> S
 
 @pytest.fixture(scope="module")
 def client(parts: ServerParts) -> Iterator[TestClient]:
-    with TestClient(create_app(parts), raise_server_exceptions=False) as client:
+    with TestClient(create_app(parts), base_url=HERE, raise_server_exceptions=False) as client:
         yield client
 
 

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from modelyard.settings import Settings
 
+HERE = "http://127.0.0.1"  # for a TestClient: without keys a server answers no other name
 WORDS = ("Use ", "flexbox ", "☂.")
 TEXT = "".join(WORDS)
 MODELS = """
@@ -43,6 +44,13 @@ input = 0.1
 output = 0
 embeddings = true
 
+[models.judge]
+kind = "openai"
+base_url = "{url}/v1"
+input = 0.2
+output = 0
+moderations = true
+
 [composites.team]
 description = "One model behind an endpoint."
 candidates = ["far"]
@@ -63,6 +71,7 @@ class Script:
     Attributes:
         words: The answer, piece by piece.
         deltas: Further deltas of a stream, as they are, and `fields`: those of a whole answer's message.
+        events: Whole events of a stream after these, as they are.
         extras: What an answer or chunk holds beside its message, and `logprobs`: a token's, with each word.
         finish_reason, usage: How it ends; `details` go with the usage.
         status: Refuses with this one instead, and `error` in its body.
@@ -70,6 +79,8 @@ class Script:
         endless: Repeats the words until the caller leaves.
         gate: Waited for after the first word.
         pause_s: Between two words, and before a whole answer.
+        vector: Of every text, instead of its length and 1.
+        reports: The usage of embeddings and moderations, instead of a sensible one.
     """
 
     words: tuple[str, ...] = WORDS
@@ -78,6 +89,7 @@ class Script:
     extras: dict[str, Any] = field(default_factory=dict[str, Any])
     logprobs: bool = False
     details: dict[str, Any] = field(default_factory=dict[str, Any])
+    events: tuple[dict[str, Any], ...] = ()
     finish_reason: str = "stop"
     usage: tuple[int, int] = (10, 4)
     status: int | None = None
@@ -87,6 +99,8 @@ class Script:
     endless: bool = False
     gate: threading.Event | None = None
     pause_s: float = 0.0
+    vector: tuple[float, ...] = ()
+    reports: Any = None
 
 
 @dataclass
@@ -120,14 +134,38 @@ class StubUpstream:
         script = self.scripts.get(body["model"], Script())
         if script.status is not None:
             return web.json_response({"error": script.error}, status=script.status, headers=script.headers)
+        await self._wait(script)
         given = body["input"]
         texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
         data = [
-            {"object": "embedding", "index": index, "embedding": [float(len(text)), 1.0]}
+            {"object": "embedding", "index": index, "embedding": list(script.vector) or [float(len(text)), 1.0]}
             for index, text in enumerate(texts)
         ]
         usage = {"prompt_tokens": 3 * len(texts), "total_tokens": 3 * len(texts)}
+        usage = usage if script.reports is None else script.reports
         return web.json_response({"object": "list", "data": data, "model": body["model"], "usage": usage})
+
+    async def moderate(self, request: web.Request) -> web.StreamResponse:
+        """Flag what holds the word `bad`, as OpenAI does; a list of parts is one input."""
+        body = await self._read(request)
+        script = self.scripts.get(body["model"], Script())
+        if script.status is not None:
+            return web.json_response({"error": script.error}, status=script.status, headers=script.headers)
+        await self._wait(script)
+        given = body["input"]
+        inputs = given if isinstance(given, list) and isinstance(given[0], str) else [given]
+        flags = ["bad" in json.dumps(one) for one in inputs]
+        results = [
+            {
+                "flagged": flag,
+                "categories": {"harassment": flag},
+                "category_scores": {"harassment": 0.9 if flag else 0.1},
+                "category_applied_input_types": {"harassment": ["text"]},
+            }
+            for flag in flags
+        ]
+        answer: dict[str, Any] = {"id": "modr-up", "model": body["model"], "results": results}
+        return web.json_response(answer if script.reports is None else answer | {"usage": script.reports})
 
     async def models(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({"object": "list", "data": []})
@@ -138,10 +176,13 @@ class StubUpstream:
         self.headers.append(dict(request.headers))
         return orjson.loads(raw)
 
-    async def _whole(self, request: web.Request, script: Script) -> web.StreamResponse:
+    async def _wait(self, script: Script) -> None:
         await asyncio.sleep(script.pause_s)
         if script.gate is not None:
             await asyncio.to_thread(script.gate.wait, 30)
+
+    async def _whole(self, request: web.Request, script: Script) -> web.StreamResponse:
+        await self._wait(script)
         if script.cut:
             response = web.StreamResponse(headers={"Content-Length": "1000", "Content-Type": "application/json"})
             await response.prepare(request)
@@ -172,6 +213,8 @@ class StubUpstream:
             raise
         for delta in script.deltas:
             await response.write(_chunk(delta))
+        for event in script.events:
+            await response.write(_event(event))
         if script.cut:
             await asyncio.sleep(0.05)  # what was sent must arrive before the reset
             _abort(request)
@@ -216,6 +259,7 @@ def stub_upstream() -> Generator[StubUpstream]:
         app = web.Application(client_max_size=64 << 20)
         app.router.add_post("/v1/chat/completions", stub.chat)
         app.router.add_post("/v1/embeddings", stub.embed)
+        app.router.add_post("/v1/moderations", stub.moderate)
         app.router.add_get("/v1/models", stub.models)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()

@@ -77,6 +77,28 @@ def test_downgrade_keeps_what_the_old_schema_has_a_place_for(first: Database) ->
     assert len(_rows(first, "SELECT * FROM model_usage")) == 11
 
 
+def test_negative_usage_of_old_becomes_none_and_new_one_is_refused(first: Database) -> None:
+    with first.write() as session:
+        session.execute(text("UPDATE model_usage SET cost_usd = -100 WHERE id = 1"))
+        session.execute(text("UPDATE model_usage SET prompt_tokens = -5, estimated = false WHERE id = 2"))
+    first.migrate()
+    usages = _rows(first, "SELECT * FROM model_usage ORDER BY id")
+    assert len(usages) == 12, "no row is lost"
+    assert [(row["cost_usd"], row["prompt_tokens"], bool(row["estimated"])) for row in usages[:3]] == [
+        (0.0, 10, True), (0.5, 0, True), (0.5, 10, True),
+    ]  # fmt: skip
+    for column in ("cost_usd", "prompt_tokens", "cached_tokens", "completion_tokens"):
+        with pytest.raises(StorageError), first.write() as session:
+            session.execute(text(f"UPDATE model_usage SET {column} = -1"))
+    with pytest.raises(StorageError), first.write() as session:
+        session.execute(text("UPDATE model_usage SET kind = 'gift'"))
+    first.downgrade("0002")
+    with first.write() as session:
+        session.execute(text("UPDATE model_usage SET cost_usd = -1"))
+    first.migrate()
+    assert {row["cost_usd"] for row in _rows(first, "SELECT * FROM model_usage")} == {0.0}
+
+
 def test_references_hold_again_after_a_migration(first: Database) -> None:
     first.migrate()
     with first.write() as session:

@@ -11,6 +11,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+CACHED = 4  # tokens of a text that starts with `cached`
+
 
 @dataclass
 class BatchServer:
@@ -84,7 +86,12 @@ def _result(request: dict[str, Any]) -> dict[str, Any]:
     body = {
         "model": request["body"]["model"],
         "choices": [{"index": 0, "message": {"role": "assistant", "content": text.split()[-1]}}],
-        "usage": {"prompt_tokens": len(text), "completion_tokens": 1, "total_tokens": len(text) + 1},
+        "usage": {
+            "prompt_tokens": len(text),
+            "completion_tokens": 1,
+            "total_tokens": len(text) + 1,
+            "prompt_tokens_details": {"cached_tokens": CACHED if text.startswith("cached") else 0},
+        },
     }
     return result | {"response": {"status_code": 200, "body": body}}
 

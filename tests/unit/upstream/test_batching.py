@@ -148,6 +148,19 @@ async def test_a_failed_endpoint_fails_them_all_without_more_calls():
         assert len(embedder.calls) == 1
 
 
+@pytest.mark.parametrize(("shared_by", "said"), [(1, "bad input: x"), (2, "")])
+async def test_words_about_a_shared_call_reach_nobody_who_shared_it(shared_by: int, said: str):
+    async def call(_: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        raise UpstreamError("The endpoint said no.", kind="server", said="bad input: x")
+
+    batcher = MicroBatcher[str](call)
+    found = await asyncio.gather(*(batcher.submit(TARGET, body("x")) for _ in range(shared_by)), return_exceptions=True)
+    assert [(str(error), getattr(error, "said", None)) for error in found] == [
+        ("The endpoint said no.", said)
+    ] * shared_by
+    await batcher.close()
+
+
 async def test_too_many_waiting_inputs_are_refused_with_a_time_to_come_back():
     async with batching(most_waiting=3) as (batcher, embedder):
         embedder.open.clear()
@@ -168,6 +181,23 @@ async def test_calls_at_a_time_are_bounded_and_the_rest_follows():
         answers = await asyncio.gather(*(batcher.submit(TARGET, body("x" * n)) for n in range(1, 10)))
         assert [vectors(answer) for answer in answers] == [[[n]] for n in range(1, 10)]
         assert embedder.most_at_once <= 2
+
+
+async def test_parts_go_alone_and_as_they_came():
+    parts = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "https://x"}}]
+    calls = list[Any]()
+
+    async def moderate(_: str, body: Any) -> dict[str, Any]:
+        calls.append(body["input"])
+        one = body["input"] is parts or isinstance(body["input"], str)
+        return {"results": [{"flagged": False}] * (1 if one else len(body["input"]))}
+
+    batcher: MicroBatcher[str] = MicroBatcher(moderate, entries="results")
+    found = await asyncio.gather(*(batcher.submit(TARGET, {"input": given}) for given in ("a", parts, "b", parts)))
+    assert [len(answer["results"]) for answer in found] == [1, 1, 1, 1]
+    assert sorted(map(len, calls)) == [2, 2, 2]
+    assert calls.count(parts) == 2
+    await batcher.close()
 
 
 async def test_a_caller_who_leaves_before_the_call_is_not_asked_for():

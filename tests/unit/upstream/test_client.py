@@ -118,7 +118,8 @@ async def test_refusals_are_typed_and_made_once(streaming: bool, status: int, ki
     async with openai_server(refuses(status, "the reason.")) as server, Upstream() as client:
         with pytest.raises(UpstreamError) as caught:
             _ = await (collect(client, endpoint(server)) if streaming else client.complete(endpoint(server), BODY))
-    assert str(caught.value) == f"The model 'gpt' at 127.0.0.1 answered with status {status}: the reason."
+    assert str(caught.value) == f"The model 'gpt' at 127.0.0.1 answered with status {status}."
+    assert caught.value.in_full == f"The model 'gpt' at 127.0.0.1 answered with status {status}: the reason."
     assert (caught.value.status, caught.value.kind, caught.value.retryable) == (status, kind, retryable)
     assert len(server.bodies) == 1
 
@@ -146,7 +147,8 @@ async def test_words_of_an_error_are_found_where_servers_put_them(body: str, det
     async with openai_server(says(body, status=400)) as server, Upstream() as client:
         with pytest.raises(UpstreamError) as caught:
             await client.complete(endpoint(server), BODY)
-    assert str(caught.value) == f"The model 'gpt' at 127.0.0.1 answered with status 400{detail}."
+    assert str(caught.value) == "The model 'gpt' at 127.0.0.1 answered with status 400."
+    assert caught.value.in_full == f"The model 'gpt' at 127.0.0.1 answered with status 400{detail}."
 
 
 async def test_key_that_the_endpoint_repeats_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,8 +156,10 @@ async def test_key_that_the_endpoint_repeats_is_not_passed_on(monkeypatch: pytes
     behaviours = refuses(401, "Incorrect key sk-secret"), says('{"error": {"message": "Incorrect key sk-secret"}}')
     async with openai_server(*behaviours) as server, Upstream() as client:
         for _ in range(2):
-            with pytest.raises(UpstreamError, match=r"Incorrect key \*\*\*"):
+            with pytest.raises(UpstreamError) as caught:
                 await client.complete(endpoint(server, "GPT_KEY"), BODY)
+            assert caught.value.said == "Incorrect key ***"
+            assert "Incorrect" not in str(caught.value)
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -214,8 +218,8 @@ async def test_address_that_is_none_is_one_sentence(base_url: str) -> None:
         (answers("  \n"), "without text", "garbage"),
         (answers("", finish_reason="content_filter"), "withheld its answer", "content_policy"),
         (answers("Hel", finish_reason="error"), "broke its answer off", "cut"),
-        (says('{"error": {"message": "overloaded"}}'), "reported an error: overloaded", "server"),
-        (says('{"error": "overloaded"}'), "reported an error: overloaded", "server"),
+        (says('{"error": {"message": "overloaded"}}'), "reported an error", "server"),
+        (says('{"error": "overloaded"}'), "reported an error", "server"),
         (says('{"choices": [null]}'), "without text", "garbage"),
         (says('{"choices": [{"message": {"content": 7}}]}'), "not text", "garbage"),
         (says("nope", headers={"Content-Encoding": "gzip"}), "cannot be decompressed", "garbage"),
@@ -345,7 +349,7 @@ async def test_stream_that_does_not_close_after_its_finish_reason_is_not_waited_
         (streams(chunk("Hello"), chunk(finish_reason="error")), "broke its answer off", "cut"),
         (
             streams(chunk("Hello"), event({"error": {"message": "overloaded"}})),
-            "reported an error: overloaded",
+            "reported an error",
             "server",
         ),
         (streams(chunk("Hello"), b"data: {oops\n\n"), "not JSON", "garbage"),

@@ -77,7 +77,8 @@ def test_reported_error_carries_the_status_it_names() -> None:
     endpoint = Endpoint("gpt", "http://[::1]:1/v1", "m")
     error = endpoint.reported({"code": 429, "message": "slow\n down"})
     assert (error.kind, error.status, error.retryable) == ("rate_limit", 429, True)
-    assert str(error) == "The model 'gpt' at ::1 reported an error: slow down."
+    assert str(error) == "The model 'gpt' at ::1 reported an error."
+    assert error.in_full == "The model 'gpt' at ::1 reported an error: slow down."
     assert endpoint.reported({"type": "rate_limit_error"}).kind == "rate_limit"
     assert endpoint.reported(["?"]).kind == "server"
 

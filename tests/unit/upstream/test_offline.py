@@ -9,7 +9,7 @@ import pytest
 from modelyard.errors import InvalidInput, UpstreamError
 from modelyard.upstream import Endpoint
 from modelyard.upstream.offline import BatchRequest, BatchResult, OfflineBatches
-from modelyard.upstream.offline_files import MOST_REQUESTS, batch_file
+from modelyard.upstream.offline_files import MOST_REQUESTS, batch_file, read_result
 from tests.unit.upstream.batch_server import BatchServer, batch_server
 
 
@@ -47,6 +47,22 @@ async def test_a_batch_goes_its_whole_way():
         lines = [json.loads(line) for line in server.files["file-0"].splitlines()]
         assert [line["body"]["model"] for line in lines] == ["gpt-mini"] * 2
         assert {(line["method"], line["url"]) for line in lines} == {("POST", "/v1/chat/completions")}
+
+
+async def test_cached_tokens_are_read_and_tokens_that_cannot_be_are_none():
+    async with serving() as (batches, _):
+        started = await batches.submit([ask("a", "cached say yes")])
+        found = (await all_results(batches, started.id))["a"]
+        assert (found.prompt_tokens, found.cached_tokens) == (14, 4)
+    for usage in (
+        {"prompt_tokens": -1, "completion_tokens": 2},
+        {"prompt_tokens": 10**18},
+        {"prompt_tokens": "9"},
+        None,
+    ):
+        line = {"custom_id": "a", "response": {"status_code": 200, "body": {"usage": usage}}}
+        result = read_result(Endpoint("gpt", "http://x/v1", "m"), json.dumps(line).encode())
+        assert (result.prompt_tokens, result.completion_tokens) == (None, None)
 
 
 async def test_failed_requests_say_why_and_the_others_are_answered():

@@ -123,3 +123,12 @@ def test_stream_that_began_is_trial_enough(state: DeploymentState, clock: Clock)
     assert (state.breaker.state, state.allows(9)) == ("closed", True)
     state.fail(trial, fault("cut"))
     assert state.breaker.state == "open"
+
+
+def test_latencies_of_answers_are_counted_by_upper_bound() -> None:
+    state = DeploymentState("a")
+    for ms in (25.0, 26.0, 200_000.0):
+        state.succeed(state.enter(), ms)
+    state.fail(state.enter(), UpstreamError("It failed.", kind="cut"))
+    assert (state.latencies.counts[:2], state.latencies.counts[-1], sum(state.latencies.counts)) == ([1, 1], 1, 3)
+    assert state.latencies.sum_s == pytest.approx(200.051)
