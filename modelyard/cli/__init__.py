@@ -1,6 +1,6 @@
 """`modelyard …`: serve, ask, explain, answer files in batches, look after the database, and see whether all is well.
 
-Exit codes: 0 done, 1 something is broken (`doctor`), 2 a rule was broken; its sentence stands on stderr.
+Exit codes: 0 done, 1 something is broken (`doctor`) or without an answer (`batch`), 2 a rule was broken; its sentence stands on stderr.
 """
 
 from __future__ import annotations

@@ -94,8 +94,9 @@ class InputJob:
 
     async def _close(self, *, cache_hit: bool) -> Usage:
         usage = charged(self._trail.attempts)
-        await self._settle(usage)
+        # The books first: a caller who leaves while this is settled has an answer that was charged.
         self._entry.answered(usage, self._trail.attempts, cache_hit=cache_hit)
+        await self._settle(usage)
         name, ms = self._model.name, self._entry.ms
         attempts = self._trail.attempts
         self._desk.metrics.counted(name, name, usage, ms, cache_hit=cache_hit, fallback=fell_back(attempts))

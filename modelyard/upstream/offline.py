@@ -16,6 +16,7 @@ import aiohttp
 import orjson
 
 from modelyard.errors import InvalidInput, UpstreamError
+from modelyard.upstream.addresses import open_socket
 from modelyard.upstream.endpoint import Endpoint, error_parts
 from modelyard.upstream.faults import retry_after
 from modelyard.upstream.offline_files import (
@@ -79,7 +80,8 @@ class OfflineBatches:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=self._timeout)
+        connector = aiohttp.TCPConnector(socket_factory=open_socket)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
         return self
 
     async def __aexit__(

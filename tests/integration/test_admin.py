@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import delete
 
 from modelyard.catalog.manager import ModelManager
 from modelyard.client import ApiError, Client
@@ -15,7 +16,7 @@ from modelyard.control.cache_keys import passages_key
 from modelyard.errors import Unauthenticated, UpstreamError
 from modelyard.registry.verdict import Difference
 from modelyard.storage import Database
-from modelyard.storage.tables import Message
+from modelyard.storage.tables import Message, ModelUsage
 from tests.integration.admin_yard import Yard, admin_yard, usage_of
 from tests.unit.registry.conftest import store
 from tests.unit.registry.yard import MemoryStore, verdict
@@ -276,7 +277,8 @@ def test_alerts_are_raised_shown_and_resolved(yard: Yard):
     (alert,) = admin.evaluate_alerts()
     assert (alert.kind, alert.value, alert.line, alert.resolved_at) == ("spending", 2.5, 1.0, None)
     assert admin.alerts(open_only=True)[0].message.startswith("Cost over the last 1 d: $ 2.50")
-    usage_of(yard.context.database, {"cost_usd": -2.5})
+    with yard.context.database.write() as session:
+        session.execute(delete(ModelUsage))
     assert admin.evaluate_alerts() == []
     assert admin.alerts()[0].resolved_at is not None
     assert admin.alert_rules()["rules"]["spending"]["above"] == 1.0

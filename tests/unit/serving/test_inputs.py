@@ -25,7 +25,7 @@ from modelyard.storage import Database, ModelUsage
 from modelyard.storage.spool import Spool
 from modelyard.storage.writer import Writer
 from tests.unit.serving.test_app import rows
-from tests.unit.serving.yard import Script, StubUpstream, furnish, stub_upstream
+from tests.unit.serving.yard import HERE, Script, StubUpstream, furnish, stub_upstream
 
 VEC = """
 [models.vec]
@@ -72,7 +72,7 @@ def parts(furnished: Settings) -> ServerParts:
 
 @pytest.fixture
 def client(parts: ServerParts) -> Iterator[TestClient]:
-    with TestClient(create_app(parts), raise_server_exceptions=False) as client:
+    with TestClient(create_app(parts), base_url=HERE, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -276,7 +276,7 @@ def test_call_of_a_killed_process_becomes_an_orphan_at_its_reserved_cost(
 def test_spans_tell_of_embeddings_and_moderations(furnished: Settings) -> None:
     exporter = InMemorySpanExporter()
     parts = replace(open_parts(furnished), reports=(Telemetry([exporter]),))
-    with TestClient(create_app(parts)) as client:
+    with TestClient(create_app(parts), base_url=HERE) as client:
         assert embed(client, "a").status_code == 200
         assert client.post("/v1/moderations", json={"input": "a"}).status_code == 200
     names = [span.name for span in exporter.get_finished_spans()]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete, event, select, text
 
-from modelyard.serving.books import Caller, Entry, embedding_row
+from modelyard.serving.books import Caller, Entry
 from modelyard.storage import Database, Message, ModelUsage
 from modelyard.storage.spool_insert import Inserts, insert_of
 from modelyard.storage.spool_lines import Entry as Line
@@ -16,7 +16,6 @@ from modelyard.storage.spool_lines import decode, encode
 from modelyard.storage.spool_rows import TABLES, RowStore
 from modelyard.storage.tables import Fragment
 from modelyard.storage.tables.base import JsonText
-from modelyard.types import Usage
 from tests.unit.serving.ended import answer, message, plan
 from tests.unit.storage.spool_load import ended, orphan, usage
 
@@ -44,7 +43,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "usage": ("usage", {**USAGE, "cost_usd": 1, "estimated": True, "fallback": False, "first_token_ms": 0.25}),
     "usage whose moment is left out": ("usage", {name: value for name, value in USAGE.items() if name != "created_at"}),
     "usage in another order": ("usage", dict(reversed(USAGE.items()))),
-    "an embedding": ("usage", embedding_row("m:0", Caller("k"), "v", None, Usage(3, 0, 0.1), 2.0) | {"created_at": NOW}),
+    "an embedding": ("usage", {**USAGE, "kind": "embedding", "message_id": None, "composite": None, "deployment": None}),
     "a fragment": ("fragment", FRAGMENT),
 }  # fmt: skip
 

@@ -86,9 +86,10 @@ async def test_waiting_bears_a_few_failures_that_may_pass():
 
 async def test_waiting_ends_with_failures_that_will_not_pass_or_that_stay():
     async with serving() as (batches, server):
-        with pytest.raises(UpstreamError, match="404: No such batch") as caught:
+        with pytest.raises(UpstreamError, match="status 404") as caught:
             await batches.wait("batch_9", every_s=0.001)
         assert caught.value.status == 404
+        assert "No such batch" in caught.value.in_full
         server.faults = [(500, "oh")] * 20
         with pytest.raises(UpstreamError, match="status 500"):
             await batches.wait("batch_9", every_s=0.001)
@@ -126,6 +127,13 @@ async def test_an_endpoint_that_is_not_there_is_said_to_be_unreachable():
         with pytest.raises(UpstreamError, match="cannot be reached") as caught:
             await batches.poll("batch_1")
         assert (caught.value.kind, caught.value.retryable) == ("connect", True)
+
+
+async def test_a_metadata_address_is_never_called():
+    async with OfflineBatches(Endpoint("gpt", "http://169.254.169.254/v1", "m"), timeout_s=10) as batches:
+        with pytest.raises(UpstreamError, match="link-local or metadata address") as caught:
+            await batches.poll("batch_1")
+        assert not caught.value.retryable
 
 
 @pytest.mark.parametrize("identifier", ["", "../secrets", "a/b", "a?b", "a b", ".."])
