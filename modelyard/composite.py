@@ -267,6 +267,7 @@ class CompositeModel:
             model=draft.model,
             fields=draft.fields,
             attempts=draft.attempts,
+            extras=draft.extras,
         )
 
 

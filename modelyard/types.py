@@ -168,11 +168,13 @@ class Delta:
     """A piece of a streamed draft: text, and what else the wire's `delta` held, such as pieces of tool calls.
 
     `followed`: the next piece has come already, so that whoever passes them on may do so together.
+    `extras`: what the endpoint said of the piece beside it, `logprobs`, and with the first piece `system_fingerprint`.
     """
 
     text: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
     followed: bool = field(default=False, compare=False)
+    extras: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +206,7 @@ class Draft:
         cited: The passages it leans on.
         fields: Other entries of the wire's assistant message, such as `tool_calls`.
         attempts: Every call that was made for it, in order; the last one wrote it.
+        extras: What its endpoint said of it: `logprobs`, `system_fingerprint`, `completion_tokens_details`, `prompt_tokens_details`.
     """
 
     text: str
@@ -213,6 +216,7 @@ class Draft:
     cited: tuple[Passage, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
     attempts: tuple[Attempt, ...] = ()
+    extras: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +246,7 @@ class Answer:
     """The end of the line: the text and everything that explains it.
 
     `route` is what the policy chose; `model` is what answered, which differs after a fallback; `attempts` say how that came about.
+    `extras` are the draft's.
     """
 
     id: str
@@ -257,6 +262,7 @@ class Answer:
     model: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
     attempts: tuple[Attempt, ...] = ()
+    extras: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         """Take the route's model as the one that answered, unless another one is named."""

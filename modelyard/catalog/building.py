@@ -101,6 +101,7 @@ def _model(name: str, entry: Entry, notices: list[str]) -> BaseModel:
         deployments=tuple(_deployment(name, key, found) for key, found in row.deployments.items()),
         capabilities=_capabilities(row),
         max_output_tokens=row.max_output_tokens,
+        image_tokens=row.image_tokens,
         embeddings=row.embeddings,
         moderations=row.moderations,
         price_from=listed.source if listed else None,
@@ -184,6 +185,7 @@ def _composite(name: str, entry: Entry, models: Mapping[str, BaseModel]) -> Comp
         sticky=row.sticky,
         switch_weight=row.switch_weight,
         response_cache_s=row.response_cache_s,
+        response_cache_shared=row.response_cache_shared,
         enabled=row.enabled,
         left_out=tuple(model for model in named if not models[model].served),
     )

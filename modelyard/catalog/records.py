@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from modelyard.errors import UnknownModel
 from modelyard.types import Capability
@@ -12,6 +12,8 @@ from modelyard.types import Capability
 Kind = Literal["local", "openai", "recorded"]
 LocalMethod = Literal["sentence", "passages"]
 Sticky = Literal["off", "conversation"]
+
+IMAGE_TOKENS: Final = 5_000  # more than an image takes with all but a few models, which the catalogue can name
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class BaseModel:
         max_output_tokens: Longest answer; None where only the context window limits it.
         embeddings: Whether it embeds texts instead of answering.
         moderations: Whether it says what is wrong with texts instead of answering.
+        image_tokens: Most tokens that an image in a prompt takes.
         price_from: Which list price of genai-prices was taken, as `provider/model`; None for a price of one's own, or none.
     """
 
@@ -102,6 +105,7 @@ class BaseModel:
     embeddings: bool = False
     moderations: bool = False
     price_from: str | None = None
+    image_tokens: int = IMAGE_TOKENS
 
     def __post_init__(self) -> None:
         """Make the one deployment of a model that gives its address itself."""
@@ -153,6 +157,7 @@ class Composite:
         response_cache_s: How long an answer serves the very same request again, in seconds; 0 switches that off.
         enabled: Whether applications may ask for it.
         left_out: Models that it names and that are switched off now.
+        response_cache_shared: Whether an answer serves all keys of the project that got it, and not only the key that did.
     """
 
     name: str
@@ -168,6 +173,7 @@ class Composite:
     response_cache_s: float = 0.0
     enabled: bool = True
     left_out: tuple[str, ...] = ()
+    response_cache_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pydantic
 
-from modelyard.catalog.records import Kind, LocalMethod, Price, Sticky
+from modelyard.catalog.records import IMAGE_TOKENS, Kind, LocalMethod, Price, Sticky
 from modelyard.errors import InvalidSetting
 from modelyard.types import Capability
 
@@ -129,6 +129,7 @@ class ModelRow(PriceRow):
     context_window: Tokens | None = None
     output_tokens: Tokens = 250
     max_output_tokens: Tokens | None = None
+    image_tokens: Tokens = IMAGE_TOKENS
     capabilities: list[Capability] | None = None
     embeddings: bool = False
     moderations: bool = False
@@ -179,6 +180,7 @@ class CompositeRow(_Strict):
     sticky: Sticky = "off"
     switch_weight: Share = 1.0
     response_cache_s: Annotated[float, pydantic.Field(ge=0, le=30 * 86_400, allow_inf_nan=False)] = 0.0
+    response_cache_shared: bool = False
     enabled: bool = True
 
 

@@ -228,8 +228,8 @@ class Caches:
 
 def answer_size(answer: Answer) -> int:
     """Estimate an answer's bytes: its texts, and a fixed amount for its reports."""
-    calls = len(str(answer.fields)) if answer.fields else 0
-    return STEP_BYTES + 2 * (len(answer.text) + calls) + passages_size(answer.passages)
+    others = sum(len(str(found)) for found in (answer.fields, answer.extras) if found)
+    return STEP_BYTES + 2 * (len(answer.text) + others) + passages_size(answer.passages)
 
 
 def _decision_size(_: Decision) -> int:

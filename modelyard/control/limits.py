@@ -61,8 +61,19 @@ class Limits(Protocol):
         """What keeps limits from being as they should, or None."""
         ...
 
-    async def admit(self, principal: Principal, model_type: str, tokens: float, cost_usd: float) -> Permit:
+    async def admit(
+        self,
+        principal: Principal,
+        model_type: str,
+        tokens: float,
+        cost_usd: float,
+        *,
+        least_tokens: float | None = None,
+    ) -> Permit:
         """Reserve the most that a call can take, in tokens and USD, of every limit that it stands under, or of none.
+
+        With `least_tokens`, the length of its answer is not known: it is let through where that many are left of a minute, and reserves
+        what is left, up to `tokens`.
 
         Raises:
             LimitExceeded: A limit is reached; says when to come back.
@@ -72,7 +83,10 @@ class Limits(Protocol):
         ...
 
     async def settle(self, permit: Permit, tokens: float, cost_usd: float) -> None:
-        """Count what the call took in the end; numbers that cannot be count as what was reserved. Settling again does nothing."""
+        """Count what the call took in the end, even if the caller is cancelled meanwhile.
+
+        Numbers that cannot be count as what was reserved. Settling again does nothing.
+        """
         ...
 
     async def release(self, permit: Permit) -> None:
@@ -123,9 +137,17 @@ class LocalLimits:
         """Why quotas are not read again, or None."""
         return self._quotas.problem
 
-    async def admit(self, principal: Principal, model_type: str, tokens: float, cost_usd: float) -> Permit:
+    async def admit(
+        self,
+        principal: Principal,
+        model_type: str,
+        tokens: float,
+        cost_usd: float,
+        *,
+        least_tokens: float | None = None,
+    ) -> Permit:
         """Reserve the most that a call can take; see `Limits`."""
-        permit = Permit(next(self._numbers), amounts(tokens, cost_usd))
+        permit = Permit(next(self._numbers), amounts(tokens, cost_usd, least_tokens))
         lines = await self._lines.over(principal, model_type)
         while lines:
             period = self._unseeded(lines)
@@ -168,28 +190,29 @@ class LocalLimits:
         now, taken = self._monotonic(), permit.reserved
         waits: dict[Line, float] = {}
         for line in lines:
-            wait = self._meter(line).wait(taken.of(line), line.limit, now)
+            wait = self._meter(line).wait(taken.least_of(line), line.limit, now)
             if wait:
                 waits[line] = wait
         if waits:
             line, wait = worst(waits)
             left_s = self._budgets[line][0].ends_at - self._clock() if line.is_budget else 0.0
-            raise refusal(principal, line, wait, max(left_s, 1.0))
+            raise refusal(principal, line, wait, max(left_s, 1.0), open_ended=taken.least is not None)
         for line in lines:
             meter = self._meter(line)
             if isinstance(meter, Budget):
                 meter.hold(permit.number, taken.nano, now + self._hold_s)
-                permit.holds.append((line, meter, None))
+                permit.holds.append((line, meter, None, taken.nano))
             else:
-                permit.holds.append((line, meter, meter.take(taken.of(line), now)))
+                amount = meter.room(taken.of(line), taken.least_of(line), line.limit)
+                permit.holds.append((line, meter, meter.take(amount, now), amount))
 
     def _settle(self, permit: Permit, actual: Amounts) -> None:
         now = self._monotonic()
-        for line, meter, slot in permit.holds:
+        for line, meter, slot, taken in permit.holds:
             if line.is_budget:
-                meter.settle(permit.number, permit.reserved.nano, actual.nano)
+                meter.settle(permit.number, taken, actual.nano)
             elif line.measure == "tokens":
-                meter.correct(slot, permit.reserved.tokens, actual.tokens, now)
+                meter.correct(slot, taken, actual.tokens, now)
 
     def _meter(self, line: Line) -> SlidingWindow | Budget:
         if line.is_budget:

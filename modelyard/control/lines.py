@@ -36,10 +36,15 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """What a call takes of each measure, at most or in the end."""
+    """What a call takes of each measure, at most or in the end.
+
+    `least` is set where nobody knows how long an answer will be: tokens that the call takes in any case. It is let through where they
+    fit, and then takes what is left of the minute, as far as its longest answer could.
+    """
 
     tokens: int
     nano: int
+    least: int | None = None
 
     def of(self, line: Line) -> int:
         """Return what it takes of a line."""
@@ -47,19 +52,24 @@ class Amounts:
             return self.nano
         return self.tokens if line.measure == "tokens" else 1
 
+    def least_of(self, line: Line) -> int:
+        """Return how much of a line must be left for it."""
+        return self.least if self.least is not None and line.measure == "tokens" else self.of(line)
+
 
 NOTHING: Final = Amounts(0, 0)
 
 
-def amounts(tokens: float, cost_usd: float) -> Amounts:
-    """Return a call's amounts, rounded up.
+def amounts(tokens: float, cost_usd: float, least_tokens: float | None = None) -> Amounts:
+    """Return a call's amounts, rounded up; see `Amounts` for the least tokens.
 
     Raises:
         InvalidInput: A number is negative or not a number.
     """
     if not (tokens >= 0 and cost_usd >= 0):
         raise InvalidInput(f"Tokens and cost must not be negative, but got {tokens!r} and {cost_usd!r}.")
-    return Amounts(math.ceil(tokens) if tokens < MOST_NANO else MOST_NANO, nano(cost_usd))
+    least = None if least_tokens is None else math.ceil(min(least_tokens, tokens, MOST_NANO))
+    return Amounts(math.ceil(tokens) if tokens < MOST_NANO else MOST_NANO, nano(cost_usd), least)
 
 
 class Lines:
@@ -105,7 +115,9 @@ class Lines:
             self._changed(frozenset(line for lines in self._lines.values() for line in lines))
 
 
-def refusal(principal: Principal, line: Line, wait: float, period_left_s: float) -> LimitExceeded:
+def refusal(
+    principal: Principal, line: Line, wait: float, period_left_s: float, *, open_ended: bool = False
+) -> LimitExceeded:
     """Say that a line is reached.
 
     Args:
@@ -113,6 +125,7 @@ def refusal(principal: Principal, line: Line, wait: float, period_left_s: float)
         line: The line.
         wait: Seconds, infinity (never), or `SPENT` or `HELD`.
         period_left_s: Seconds until the line's day or month is over, where it has one.
+        open_ended: Whether the call would have taken less with a `max_tokens`.
     """
     whose = _whose(principal, line.account)
     if not line.is_budget:
@@ -121,13 +134,14 @@ def refusal(principal: Principal, line: Line, wait: float, period_left_s: float)
             return LimitExceeded(f"This call alone is over the limit of {what}.", retry_after_s=None)
         return LimitExceeded(f"The limit of {what} is reached.", retry_after_s=wait)
     what = f"USD {line.limit / 1e9:.10g} a {line.measure} of {whose}"
+    end = "; with max_tokens it would take less." if open_ended else "."
     if wait == math.inf:
-        sentence = f"This call alone may cost more than the budget of {what}."
+        sentence = f"This call alone may cost more than the budget of {what}{end}"
         return LimitExceeded(sentence, retry_after_s=None, kind="budget")
     if wait == HELD:
         sentence = f"The budget of {what} is reserved by calls under way."
         return LimitExceeded(sentence, retry_after_s=HELD_RETRY_S, kind="budget")
-    sentence = f"The budget of {what} is too nearly spent for this call."
+    sentence = f"The budget of {what} is too nearly spent for this call{end}"
     return LimitExceeded(sentence, retry_after_s=period_left_s, kind="budget")
 
 

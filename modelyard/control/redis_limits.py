@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from modelyard.control.budgets import HELD, SPENT, Period, Periods, save_spending
+from modelyard.control.budgets import HELD, NANO, SPENT, Period, Periods, save_spending
 from modelyard.control.limits import HOLD_S, LocalLimits, Permit, Seeds, actual_amounts
 from modelyard.control.lines import NOTHING, Amounts, Line, Lines, amounts, refusal, worst
 from modelyard.control.principals import Principal
@@ -39,10 +39,11 @@ Share = tuple[Line, Period | None]  # a line, and the period that counts where i
 
 @dataclass(slots=True, eq=False)
 class _Shared(Permit):
-    """A permit that Redis knows of; `slot` is where its tokens count."""
+    """A permit that Redis knows of; `slot` is where its tokens count, `taken` how much it reserved of each line."""
 
     shares: list[Share] = field(default_factory=list[Share])
     slot: bytes = b""
+    taken: dict[Line, int] = field(default_factory=dict[Line, int])
 
 
 class RedisLimits:
@@ -91,13 +92,21 @@ class RedisLimits:
         """Why Redis is not used, or quotas are not read again, or None."""
         return self._link.problem or self._quotas.problem
 
-    async def admit(self, principal: Principal, model_type: str, tokens: float, cost_usd: float) -> Permit:
+    async def admit(
+        self,
+        principal: Principal,
+        model_type: str,
+        tokens: float,
+        cost_usd: float,
+        *,
+        least_tokens: float | None = None,
+    ) -> Permit:
         """Reserve the most that a call can take; see `Limits`."""
-        permit = _Shared(secrets.randbits(63), amounts(tokens, cost_usd))
+        permit = _Shared(secrets.randbits(63), amounts(tokens, cost_usd, least_tokens))
         if not await self._lines.over(principal, model_type):
             return permit
         if self._link.rests():
-            return await self._admit_without(principal, model_type, tokens, cost_usd)
+            return await self._admit_without(principal, model_type, permit.reserved)
         reserving = self._start(self._reserve(principal, model_type, permit))
         try:
             await asyncio.shield(reserving)
@@ -105,7 +114,7 @@ class RedisLimits:
             reserving.add_done_callback(lambda _: self._start(self._settle_shared(permit, NOTHING)))
             raise
         except RedisGone:
-            return await self._admit_without(principal, model_type, tokens, cost_usd)
+            return await self._admit_without(principal, model_type, permit.reserved)
         return permit
 
     async def settle(self, permit: Permit, tokens: float, cost_usd: float) -> None:
@@ -142,10 +151,11 @@ class RedisLimits:
         await self._local.close()
         self._seeds.close()
 
-    async def _admit_without(self, principal: Principal, model_type: str, tokens: float, cost_usd: float) -> Permit:
+    async def _admit_without(self, principal: Principal, model_type: str, most: Amounts) -> Permit:
         self._met.clear()  # what others spend meanwhile, only the database will know
         if self._without == "local":
-            return await self._local.admit(principal, model_type, tokens, cost_usd)
+            cost_usd = most.nano / NANO
+            return await self._local.admit(principal, model_type, most.tokens, cost_usd, least_tokens=most.least)
         raise LimitExceeded(
             "Limits cannot be counted now, so that no call is let through.", retry_after_s=REST_S, kind="capacity"
         )
@@ -166,21 +176,23 @@ class RedisLimits:
                 self._doubtful.append(permit)
                 raise
             if status == b"ok":
-                permit.slot = found[0]
+                permit.slot, *taken = found
+                permit.taken = {line: int(amount) for (line, _), amount in zip(shares, taken, strict=True)}
                 self._clear_doubts()
                 return
             permit.shares = []
-            self._refuse(principal, dict(zip(shares, [what.decode() for what in found], strict=True)))
+            self._refuse(principal, permit, dict(zip(shares, [what.decode() for what in found], strict=True)))
         raise RedisGone("Redis forgets budgets as soon as it is told them.")
 
     def _admission(self, permit: _Shared) -> list[Argument]:
         arguments: list[Argument] = [self._now(), permit.number, self._hold_s]
         for line, period in permit.shares:
-            kind, lives_s = ("w", 0) if period is None else ("b", self._lives_s(period))
-            arguments += [kind, line.limit, permit.reserved.of(line), lives_s]
+            reserved = permit.reserved
+            more: list[Argument] = ["w", reserved.least_of(line)] if period is None else ["b", self._lives_s(period)]
+            arguments += [more[0], line.limit, reserved.of(line), more[1]]
         return arguments
 
-    def _refuse(self, principal: Principal, found: dict[Share, str]) -> None:
+    def _refuse(self, principal: Principal, permit: _Shared, found: dict[Share, str]) -> None:
         """Raise the refusal that holds up longest; a budget that Redis has lost is told it again before the next try."""
         waits: dict[Line, float] = {}
         for (line, _), what in found.items():
@@ -191,7 +203,8 @@ class RedisLimits:
         if waits:
             line, wait = worst(waits)
             ends_at = next(period.ends_at if period else 0.0 for one, period in found if one == line)
-            raise refusal(principal, line, wait, max(ends_at - self._clock(), 1.0))
+            left_s = max(ends_at - self._clock(), 1.0)
+            raise refusal(principal, line, wait, left_s, open_ended=permit.reserved.least is not None)
 
     async def _raise(self, line: Line, period: Period) -> None:
         spent = await self._seeds.spent(line.account, period)
@@ -206,7 +219,7 @@ class RedisLimits:
         lines: list[Argument] = []
         for line, period in shares:
             kind = "w" if period is None else "b"
-            lines += [kind, permit.reserved.of(line), actual.of(line), permit.slot]
+            lines += [kind, permit.taken.get(line, permit.reserved.of(line)), actual.of(line), permit.slot]
         head: list[Argument] = [self._now(), permit.number]
         try:
             spent = await self._link.call(self._settle, keys, [*head, int(first), *lines], again=[*head, 0, *lines])

@@ -41,8 +41,9 @@ end
 """
 
 # KEYS: for each line its window, or its budget and the budget's reservations.
-# ARGV: clock, permit, seconds until a reservation lapses; for each line: 'w' or 'b', limit, amount, seconds that its keys live (budgets).
-# Returns {'ok', slot} or {'no', what}, `what` for each line: seconds, '0' (fits), 'never', 'spent', 'held', 'unseeded'.
+# ARGV: clock, permit, seconds until a reservation lapses; for each line: 'w' or 'b', limit, the amount, and the least amount that will do
+# (windows) or the seconds that the keys live (budgets).
+# Returns {'ok', slot, taken} or {'no', what}, for each line: what it took, or seconds, '0' (fits), 'never', 'spent', 'held', 'unseeded'.
 ADMIT: Final = (
     _SHARED
     + """
@@ -59,7 +60,7 @@ local function window_wait(window, limit, amount, slot, now)
     end
   end
   local excess = total + amount - limit
-  if excess <= 0 then return '0' end
+  if excess <= 0 then return '0', limit - total end
   if amount > limit then return 'never' end
   table.sort(slots, function(a, b) return a[1] < b[1] end)
   for _, held in ipairs(slots) do
@@ -82,27 +83,36 @@ end
 
 local now, permit, until_s = clock(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local slot = math.floor(now / SLOT_S)
-local waits, fits, key = {}, true, 1
+local waits, taken, fits, again, key = {}, {}, true, false, 1
 for i = 4, #ARGV, 4 do
   local limit, amount = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local wait
   if ARGV[i] == 'w' then
-    wait = window_wait(KEYS[key], limit, amount, slot, now)
+    local least, left = tonumber(ARGV[i + 3]), nil
+    wait, left = window_wait(KEYS[key], limit, least, slot, now)
+    taken[#taken + 1] = whole(math.max(least, math.min(amount, left or 0)))
     key = key + 1
   else
-    if redis.call('ZSCORE', KEYS[key + 1], permit .. ':' .. ARGV[i + 2]) then return {'ok', whole(slot)} end  -- asked again
+    again = again or redis.call('ZSCORE', KEYS[key + 1], permit .. ':' .. ARGV[i + 2])
+    taken[#taken + 1] = ARGV[i + 2]
     wait = budget_wait(KEYS[key], KEYS[key + 1], limit, amount, now)
     key = key + 2
   end
   if wait ~= '0' then fits = false end
   waits[#waits + 1] = wait
 end
+if again then  -- what windows gave the first time is not known any more, but it was no less than this
+  for i = 4, #ARGV, 4 do
+    if ARGV[i] == 'w' then taken[(i - 4) / 4 + 1] = ARGV[i + 3] end
+  end
+  return {'ok', whole(slot), unpack(taken)}
+end
 if not fits then return {'no', unpack(waits)} end
 
 key = 1
 for i = 4, #ARGV, 4 do
   if ARGV[i] == 'w' then
-    redis.call('HINCRBY', KEYS[key], whole(slot), ARGV[i + 2])
+    redis.call('HINCRBY', KEYS[key], whole(slot), taken[(i - 4) / 4 + 1])
     redis.call('EXPIRE', KEYS[key], WINDOW_S + 2 * SLOT_S)
     key = key + 1
   else
@@ -112,7 +122,7 @@ for i = 4, #ARGV, 4 do
     key = key + 2
   end
 end
-return {'ok', whole(slot)}
+return {'ok', whole(slot), unpack(taken)}
 """
 )
 

@@ -43,6 +43,10 @@ class SlidingWindow:
                 return max((number + SLOTS) * SLOT_S - now, 0.001)
         return float(WINDOW_S + SLOT_S)
 
+    def room(self, most: int, least: int, limit: int) -> int:
+        """Return what is left under the limit, between the least and the most that is wanted; `wait` must have come before."""
+        return max(least, min(most, limit - self.total))
+
     def take(self, amount: int, now: float) -> Slot:
         """Count an amount, and return the slot that it is in."""
         number, slots = int(now // SLOT_S), self._slots

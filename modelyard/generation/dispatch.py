@@ -142,13 +142,13 @@ class Dispatcher:
         trail.reasons.extend(order.reasons)
         deadline = asyncio.get_running_loop().time() + self._total_s
         course = Course(self._router, order, self._upstream.retries, deadline, trail, self._draw)
-        return _Job(course, trail, deadline, body_of(turns, message.parameters), tokens, passages)
+        return _Job(course, trail, deadline, body_of(turns, message.parameters), tokens, most_tokens(message), passages)
 
 
 class _Job:
     """One answer on its way."""
 
-    __slots__ = ("_course", "_deadline", "_passages", "_tokens", "_trail", "body")
+    __slots__ = ("_course", "_deadline", "_most", "_passages", "_tokens", "_trail", "body")
 
     def __init__(
         self,
@@ -157,10 +157,11 @@ class _Job:
         deadline: float,
         body: dict[str, Any],
         tokens: int,
+        most: int,
         passages: Sequence[Passage],
     ) -> None:
         self._course, self._trail, self._deadline = course, trail, deadline
-        self._tokens, self._passages = tokens, passages
+        self._tokens, self._most, self._passages = tokens, most, passages
         self.body = body
 
     def left_s(self) -> float:
@@ -169,7 +170,7 @@ class _Job:
     async def next(self) -> _Call:
         target = await self._course.next()
         self._trail.calling = target.model.name
-        return _Call(target, self._course.why, self._trail, self._tokens)
+        return _Call(target, self._course.why, self._trail, self._tokens, self._most)
 
     def failed(self, call: _Call, error: UpstreamError) -> None:
         call.fail(error)
@@ -191,16 +192,18 @@ class _Job:
             completion.finish_reason,
             cited(completion.text, self._passages),
             completion.fields,
+            extras=completion.extras,
         )
 
 
 class _Call:
     """One call under way; ends once, as an `Attempt` on the trail and in the deployment's state."""
 
-    __slots__ = ("_chars", "_ended", "_started", "_token", "_tokens", "_trail", "_why", "committed", "target")
+    __slots__ = ("_chars", "_ended", "_most", "_started", "_token", "_tokens", "_trail", "_why", "committed", "target")
 
-    def __init__(self, target: Target, why: str, trail: Trail, tokens: int) -> None:
+    def __init__(self, target: Target, why: str, trail: Trail, tokens: int, most: int) -> None:
         self.target, self._why, self._trail, self._tokens = target, why, trail, tokens
+        self._most = min((length for length in (most, target.model.max_output_tokens) if length), default=0)
         self.committed = False
         self._chars = 0
         self._ended = False
@@ -226,6 +229,7 @@ class _Call:
             draft.cited,
             draft.fields,
             tuple(self._trail.attempts),
+            draft.extras,
         )
 
     def fail(self, error: UpstreamError) -> None:
@@ -247,11 +251,8 @@ class _Call:
         usage = None
         if left and self.target.endpoint is not None:
             model = self.target.model
-            usage = (
-                _usage(model, self._tokens, 0, model.output_tokens)
-                if typical
-                else _usage(model, self._tokens, self._chars)
-            )
+            length = min(model.output_tokens, self._most or model.output_tokens)
+            usage = _usage(model, self._tokens, 0, length) if typical else _usage(model, self._tokens, self._chars)
         reason = "the caller left" if left else type(error).__name__  # whose words may quote the prompt
         self._end("cancelled" if left else "failed", reason, usage=usage, status=None)
         self.target.state.cancel(self._token)

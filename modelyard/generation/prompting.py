@@ -9,7 +9,7 @@ from math import ceil
 from typing import Any, Final, cast
 
 from modelyard.catalog import estimate_tokens
-from modelyard.tasks.length import beyond_text, json_length
+from modelyard.tasks.length import beyond_text, json_length, weight
 from modelyard.types import Message, Passage, Turn
 
 SOURCES: Final = (
@@ -59,8 +59,8 @@ def cited(text: str, passages: Sequence[Passage]) -> tuple[Passage, ...]:
 
 
 def prompt_tokens(turns: Sequence[Turn], parameters: Mapping[str, Any]) -> int:
-    """Estimate the tokens of a prompt, the descriptions of its tools included."""
-    tokens = sum(ceil(estimate_tokens(len(turn.text))) + TURN_TOKENS for turn in turns)
+    """Estimate the tokens of a prompt, the descriptions of its tools included; `bounds` says how many it can be at most."""
+    tokens = sum(ceil(estimate_tokens(weight(turn.text))) + TURN_TOKENS for turn in turns)
     tokens += sum(beyond_text(turn.wire) for turn in turns if turn.wire is not None)
     if parameters and (tools := parameters.get("tools")):
         tokens += ceil(estimate_tokens(json_length(tools)))
@@ -72,15 +72,15 @@ def most_tokens(message: Message) -> int:
     parameters = message.parameters
     if not parameters:
         return 0
-    most = parameters.get("max_completion_tokens") or parameters.get("max_tokens")
-    return most if isinstance(most, int) and most > 0 else 0
+    given = (parameters.get("max_completion_tokens"), parameters.get("max_tokens"))
+    return max((most for most in given if isinstance(most, int) and most > 0), default=0)
 
 
 def written_chars(text: str, fields: Mapping[str, Any]) -> int:
-    """Return how many characters a model wrote: text, thoughts, and the arguments of tool calls."""
+    """Return how many characters a model wrote, by their weight: text, thoughts, and the arguments of tool calls."""
     if not fields:
-        return len(text)
+        return weight(text)
     calls: Any = fields.get("tool_calls")
     functions = [call.get("function") for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
     arguments = [function.get("arguments") for function in functions if isinstance(function, Mapping)]
-    return len(text) + sum(len(value) for value in (*fields.values(), *arguments) if isinstance(value, str))
+    return weight(text) + sum(weight(value) for value in (*fields.values(), *arguments) if isinstance(value, str))

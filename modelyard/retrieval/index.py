@@ -72,11 +72,15 @@ class Index:
             sentences: BM25 over sentences.
             lsa: The embedding.
             vectors: Embeddings of the passages, shape (n, k), unit rows.
+
+        What it knows of itself is its `version`, and how many bytes its `longest` passage has with its title.
         """
         self.documents = tuple(documents)
         self.spans, self.sentence_spans = spans, sentence_spans
         self.lexical, self.sentences, self.lsa, self.vectors = lexical, sentences, lsa, vectors
         self.version = version_of(self.documents)
+        texts = (self.passage(number) for number in range(len(self)))
+        self.longest = max((len(f"{one.title}{one.text}".encode("utf-8", "replace")) for one in texts), default=0)
 
     @classmethod
     def build(cls, documents: Sequence[Document]) -> Index:

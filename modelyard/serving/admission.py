@@ -13,8 +13,12 @@ from modelyard.types import Usage
 log = logging.getLogger("modelyard.serving")
 
 
-async def admit(limits: Limits, principal: Principal, model: str, most: Usage) -> Permit | None:
+async def admit(
+    limits: Limits, principal: Principal, model: str, most: Usage, *, least_tokens: int | None = None
+) -> Permit | None:
     """Reserve the most that a call can use; None where limits could never be read and nobody was asked for a key.
+
+    `least_tokens` is what it takes in any case, where nobody knows how long its answer will be.
 
     A server without authentication keeps answering while its database is gone from the start on, and `/health` says that limits are not
     known. With keys it refuses: they stand for somebody's money.
@@ -24,7 +28,7 @@ async def admit(limits: Limits, principal: Principal, model: str, most: Usage) -
         StorageError: The limits of a key could never be read.
     """
     try:
-        return await limits.admit(principal, model, most.total_tokens, most.cost_usd)
+        return await limits.admit(principal, model, most.total_tokens, most.cost_usd, least_tokens=least_tokens)
     except StorageError as error:
         if principal is not ANONYMOUS:
             raise

@@ -22,7 +22,7 @@ from modelyard.serving.admission import count
 from modelyard.serving.attendance import Attendance
 from modelyard.serving.body import read_body
 from modelyard.serving.books import Caller
-from modelyard.serving.chat import ChatJob, Desk, StreamedResponse
+from modelyard.serving.chat import ChatJob, Desk
 from modelyard.serving.embeddings import Embedders
 from modelyard.serving.feedback import parse_feedback
 from modelyard.serving.health import Checkup
@@ -35,6 +35,7 @@ from modelyard.serving.own_machine import OwnMachine
 from modelyard.serving.parts import ServerParts
 from modelyard.serving.problems import JsonResponse, on_bug, on_http_error, on_modelyard_error
 from modelyard.serving.reports import parent_of
+from modelyard.serving.streamed import StreamedResponse
 from modelyard.serving.watched import pool_metrics
 from modelyard.serving.wire import model_body, models_body, parse_chat_request
 from modelyard.storage import record_feedback
@@ -61,10 +62,14 @@ def create_app(parts: ServerParts) -> ASGIApp:
     ]
     app = Starlette(
         routes=routes,
-        exception_handlers={ModelyardError: on_modelyard_error, HTTPException: on_http_error, Exception: on_bug},
+        exception_handlers={ModelyardError: server.refuse, HTTPException: on_http_error, Exception: on_bug},
         lifespan=server.lifespan,
     )
-    lane = FastLane({("POST", "/v1/chat/completions"): server.chat, ("POST", "/v1/embeddings"): server.embeddings}, app)
+    lane = FastLane(
+        {("POST", "/v1/chat/completions"): server.chat, ("POST", "/v1/embeddings"): server.embeddings},
+        app,
+        server.refuse,
+    )
     open_to_all = parts.settings.auth == "off"
     return RequestLog(OwnMachine(lane) if open_to_all else lane, log_prompts=parts.settings.log_prompts)
 
@@ -91,6 +96,11 @@ class _Server:
         finally:
             for threads in (self._feedback, self._composing, self._checkup, self._page):
                 threads.close()
+
+    async def refuse(self, request: Request, error: Exception) -> Response:
+        """Answer a request that failed in a way that was foreseen, and count those that were turned away."""
+        self._parts.metrics.refused(error)
+        return await on_modelyard_error(request, error)
 
     async def chat(self, request: Request) -> Response:
         self._enter()

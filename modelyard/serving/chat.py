@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
 
 from modelyard.composite import CompositeModel, Plan
 from modelyard.control.cache_keys import answer_key
@@ -19,14 +19,16 @@ from modelyard.control.limits import Limits, Permit
 from modelyard.errors import ModelyardError
 from modelyard.generation import Trail
 from modelyard.serving.admission import admit
-from modelyard.serving.attendance import Attendance
 from modelyard.serving.books import Caller, Entry, Sink
 from modelyard.serving.logs import note
 from modelyard.serving.metrics import Metrics
-from modelyard.serving.problems import BUG, JsonResponse, described
+from modelyard.serving.problems import BUG, JsonResponse, described, problem
+from modelyard.serving.replies import ChunkWriter, completion_body
 from modelyard.serving.reports import Reports
-from modelyard.serving.wire import Asked, ChunkWriter, completion_body, header_safe, json_bytes
-from modelyard.types import Answer, Delta, Usage, estimate_tokens
+from modelyard.serving.reserving import NOTHING, reservation
+from modelyard.serving.streamed import EVENTS, UNHELD, StreamedResponse
+from modelyard.serving.wire import Asked, header_safe
+from modelyard.types import Answer, Delta
 
 log = logging.getLogger("modelyard.serving")
 
@@ -82,19 +84,26 @@ class ChatJob:
         self._ended = False
 
     async def respond(self) -> Response:
-        """Answer as the request asks.
+        """Answer as the request asks; where there is no answer, and nothing of it was sent, say why and how far it came.
 
         Raises:
-            ModelyardError: There is no answer; for a stream, as long as nothing of it was sent.
+            ModelyardError: The request was not let through, or not understood.
         """
-        if cached := self._cached():
-            return cached
-        reserved = bound(self._model, self._asked)
-        self._permit = await admit(self._desk.limits, self._principal, self._asked.model, reserved)
+        kept = self._kept()
+        reserved = NOTHING if kept else reservation(self._model, self._message)
+        limits, most, least = self._desk.limits, reserved.most, reserved.least_tokens
         try:
+            self._permit = await admit(limits, self._principal, self._asked.model, most, least_tokens=least)
+            if kept:
+                return await self._again(kept)
             self._plan = self._model.plan(self._message, owner=self._caller.owner)
-            self._entry.begin(self._plan, reserved)
+            self._entry.begin(self._plan, most)
             return await (self._stream(self._plan) if self._asked.stream else self._whole(self._plan))
+        except ModelyardError as error:
+            await self._fail(error)
+            if self._plan is None:
+                raise
+            return problem(error, self._headers(self._plan, self._trail.calling or self._plan.route.model))
         except BaseException as error:
             await self._fail(error)
             raise
@@ -110,12 +119,12 @@ class ChatJob:
         first = await anext(pieces)  # a failure before the first piece is still a status, not a broken stream
         self._entry.first_token_ms = self._entry.ms
         headers = self._headers(plan, self._trail.calling or plan.route.model)
-        return StreamedResponse(self, pieces, self._events(plan, first, pieces), headers)
+        return StreamedResponse(self._events(plan, first, pieces), partial(self._leave, pieces), headers)
 
     async def _events(
         self, plan: Plan, first: Delta | Answer, rest: AsyncGenerator[Delta | Answer]
     ) -> AsyncIterator[bytes]:
-        writer = ChunkWriter(self._message.id, self._asked.model, include_usage=self._asked.include_usage)
+        writer = self._writer(first)
         piece, written = first, writer.start()
         try:
             while isinstance(piece, Delta):
@@ -135,45 +144,66 @@ class ChatJob:
             await self._fail(error)
             yield written + writer.broken(BUG)
 
-    async def leave(self, rest: AsyncGenerator[Delta | Answer]) -> None:
+    def _writer(self, first: Delta | Answer) -> ChunkWriter:
+        fingerprint = (first.extras or {}).get("system_fingerprint")
+        asked = self._asked
+        return ChunkWriter(self._message.id, asked.model, include_usage=asked.include_usage, fingerprint=fingerprint)
+
+    async def _leave(self, rest: AsyncGenerator[Delta | Answer]) -> None:
         """End a stream that is not whole: its caller left, perhaps before the first byte. One that has ended stays as it is."""
         await rest.aclose()  # the upstream is not kept busy, and what it will charge is known
         await self._fail(asyncio.CancelledError())
 
-    def _cached(self) -> Response | None:
-        """Return the answer that the very same request got before, where the composite keeps answers."""
+    def _kept(self) -> Answer | None:
+        """Return the answer that the very same request got before, where the composite keeps answers: ours now, and for nothing."""
         if self._model.parts.spec.response_cache_s <= 0.0:
             return None
         answer = self._desk.caches.answers.get(self._key())
         if answer is None:
             return None
+        return replace(answer, id=self._message.id, usage=replace(answer.usage, cost_usd=0.0))
+
+    async def _again(self, answer: Answer) -> Response:
+        """Answer with one that was given before."""
+        self._ended = True
         plan = Plan(answer.task, answer.route, answer.passages, answer.steps)
-        self._entry.answered(plan, answer, cache_hit=True)
-        self._tell(answer, cache_hit=True)
+        try:
+            self._entry.answered(plan, answer, cache_hit=True)
+            self._tell(answer, cache_hit=True)
+        finally:
+            await self._settle(0, 0.0)
         headers = {**self._headers(plan, answer.model, answer), "x-modelyard-cache": "hit"}
         explained = self._explained(answer, cache_hit=True)
         if not self._asked.stream:
             return JsonResponse(completion_body(answer, self._asked.model, explained), headers=headers)
-        writer = ChunkWriter(answer.id, self._asked.model, include_usage=self._asked.include_usage)
-        whole = writer.start() + writer.piece(Delta(answer.text, answer.fields)) + writer.end(answer, explained)
-        return Response(whole, media_type="text/event-stream", headers=headers)
+        writer, piece = self._writer(answer), Delta(answer.text, answer.fields, extras=answer.extras)
+        whole = writer.start() + writer.piece(piece) + writer.end(answer, explained)
+        return Response(whole, media_type=EVENTS, headers={**UNHELD, **headers})
 
     def _key(self) -> bytes:
-        versions = self._model.parts.versions
-        return answer_key(self._message, versions, revision=self._revision, owner=self._caller.owner)
+        """Return the key of the answer: the caller's own one, or its project's where the composite shares answers."""
+        parts, caller = self._model.parts, self._caller
+        shared = parts.spec.response_cache_shared and caller.project_id is not None
+        owner = f"project {caller.project_id}" if shared else caller.owner
+        return answer_key(self._message, parts.versions, revision=self._revision, owner=owner)
 
     async def _close(self, plan: Plan, answer: Answer) -> Mapping[str, Any] | None:
-        """Settle, record and remember an answer; return the `modelyard` object where it was asked for."""
+        """Record, remember and settle an answer; return the `modelyard` object where it was asked for.
+
+        The books come first: whoever leaves while the limits are told has been answered all the same, and pays for it.
+        """
         self._ended = True
         spent = [attempt.usage for attempt in answer.attempts[:-1] if attempt.usage is not None]
         spent.append(answer.usage)
-        await self._settle(sum(usage.total_tokens for usage in spent), sum(usage.cost_usd for usage in spent))
-        self._entry.answered(plan, answer)
-        self._model.remember(self._message, answer, owner=self._caller.owner)
-        self._tell(answer)
-        lasting = self._model.parts.spec.response_cache_s
-        if lasting > 0.0 and answer.finish_reason in {"stop", "tool_calls"}:
-            self._desk.caches.answers.put(self._key(), answer, ttl_s=lasting)
+        try:
+            self._entry.answered(plan, answer)
+            self._model.remember(self._message, answer, owner=self._caller.owner)
+            self._tell(answer)
+            lasting = self._model.parts.spec.response_cache_s
+            if lasting > 0.0 and answer.finish_reason in {"stop", "tool_calls"}:
+                self._desk.caches.answers.put(self._key(), answer, ttl_s=lasting)
+        finally:
+            await self._settle(sum(usage.total_tokens for usage in spent), sum(usage.cost_usd for usage in spent))
         return self._explained(answer)
 
     async def _fail(self, error: BaseException) -> None:
@@ -181,7 +211,13 @@ class ChatJob:
             return
         self._ended = True
         usage = self._entry.failed(self._plan, error, tuple(self._trail.attempts), "".join(self._said))
-        await self._settle(usage.total_tokens, usage.cost_usd)
+        try:
+            self._tell_failure(error)
+        finally:
+            await self._settle(usage.total_tokens, usage.cost_usd)
+
+    def _tell_failure(self, error: BaseException) -> None:
+        """Tell metrics, log, spans and traces that there is no answer."""
         self._desk.metrics.failed(self._asked.model, error)
         caller, asked = self._caller, self._asked
         note(key_id=caller.key_id, composite=asked.model, error=type(error).__name__, prompt=self._message.prompt)
@@ -245,55 +281,3 @@ class ChatJob:
         if len(self._trail.attempts) > (answer is not None):
             headers["x-modelyard-attempts"] = str(len(self._trail.attempts))
         return headers
-
-
-class StreamedResponse(StreamingResponse):
-    """A stream that tells its job when it is over, whole or not, and calls `after` then."""
-
-    def __init__(
-        self,
-        job: ChatJob,
-        pieces: AsyncGenerator[Delta | Answer],
-        events: AsyncIterator[bytes],
-        headers: dict[str, str],
-    ) -> None:
-        super().__init__(events, media_type="text/event-stream", headers=headers)
-        self._job, self._pieces = job, pieces
-        self.after: Callable[[], None] | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream, as long as its caller stays."""
-        try:
-            async with Attendance(receive):
-                await self.stream_response(send)
-        finally:
-            try:
-                await self._job.leave(self._pieces)
-            finally:
-                if self.after is not None:
-                    self.after()
-
-
-def bound(model: CompositeModel, asked: Asked) -> Usage:
-    """Return the most that a request can be expected to use: the dearest model that may be called, and a full-length answer.
-
-    Where the request sets no `max_tokens`, an answer of the model's longest, or of four times its typical length, is assumed.
-    """
-    message = asked.message
-    chars = sum(len(turn.text) for turn in message.turns)
-    if told := [message.parameters[name] for name in PROMPTED if name in message.parameters]:
-        chars += len(json_bytes(told))
-    prompt = round(estimate_tokens(chars)) + 4 * len(message.turns)
-    limit = message.parameters.get("max_completion_tokens") or message.parameters.get("max_tokens")
-    parts = model.parts
-    prompt += PASSAGE_TOKENS * parts.spec.passages if parts.index is not None else 0
-    dearest, tokens = 0.0, 0
-    for candidate in parts.callable_models:
-        written = limit or candidate.max_output_tokens or LONGEST_ANSWER * candidate.output_tokens
-        dearest, tokens = max(dearest, candidate.price.cost(prompt, written)), max(tokens, written)
-    return Usage(prompt, tokens, dearest)
-
-
-PROMPTED = ("tools", "functions", "response_format")  # parameters that a model reads as part of its prompt
-PASSAGE_TOKENS = 250  # of a passage that retrieval puts before the model, about
-LONGEST_ANSWER = 4  # times the typical length

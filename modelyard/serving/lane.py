@@ -10,9 +10,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelyard.errors import ModelyardError
-from modelyard.serving.problems import on_bug, on_http_error, on_modelyard_error
+from modelyard.serving.problems import on_bug, on_http_error
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+OnError = Callable[[Request, Exception], Awaitable[Response]]
 
 
 class FastLane:
@@ -23,10 +24,11 @@ class FastLane:
     Args:
         endpoints: By method and path.
         otherwise: Answers what has no endpoint here; it knows these paths, too, for methods that they do not take.
+        on_error: Answers where an endpoint raised what was foreseen.
     """
 
-    def __init__(self, endpoints: Mapping[tuple[str, str], Endpoint], otherwise: ASGIApp) -> None:
-        self._endpoints, self._otherwise = endpoints, otherwise
+    def __init__(self, endpoints: Mapping[tuple[str, str], Endpoint], otherwise: ASGIApp, on_error: OnError) -> None:
+        self._endpoints, self._otherwise, self._on_error = endpoints, otherwise, on_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -38,7 +40,7 @@ class FastLane:
         try:
             response = await endpoint(request)
         except ModelyardError as error:
-            response = await on_modelyard_error(request, error)
+            response = await self._on_error(request, error)
         except HTTPException as error:
             response = await on_http_error(request, error)
         except Exception as error:

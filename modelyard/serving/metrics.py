@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from modelyard.errors import LimitExceeded, UpstreamError
+from modelyard.errors import AccessDenied, LimitExceeded, Unauthenticated, UpstreamError
 from modelyard.types import Answer, Usage
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -33,6 +33,12 @@ class Metrics:
         self._cost = Counter("cost_usd", "Cost of answers in USD by base model.", ["model"], **kept)
         self._fallbacks = Counter(
             "fallbacks", "Answers by another deployment than the one called first.", ["composite"], **kept
+        )
+        self._refused = Counter(
+            "refused",
+            "Requests turned away: for want of a key, a scope, or room under a limit.",
+            ["status", "reason"],
+            **kept,
         )
         self._children: dict[tuple[str, str], _Children] = {}
 
@@ -62,6 +68,14 @@ class Metrics:
         else:
             status = "error" if isinstance(error, Exception) else "cancelled"
         self._requests.labels(composite, status).inc()
+
+    def refused(self, error: BaseException) -> None:
+        """Count a request that was turned away by its status and the reason; other errors are not counted here."""
+        if isinstance(error, LimitExceeded):
+            self._refused.labels("503" if error.kind == "capacity" else "429", error.kind).inc()
+        elif isinstance(error, AccessDenied):
+            unknown = isinstance(error, Unauthenticated)
+            self._refused.labels(*(("401", "unauthenticated") if unknown else ("403", "forbidden"))).inc()
 
     def watch(self, read: Callable[[], Iterable[Metric]]) -> None:
         """Ask for these values, too, each time the metrics are read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from math import ceil
 from typing import Any, Final
 
@@ -86,20 +87,33 @@ def _told(error: Exception) -> str:
 
 
 def headers_of(error: Exception) -> dict[str, str]:
-    """Return `Retry-After` where coming back makes sense, and `WWW-Authenticate` where a key is missing."""
+    """Return when to come back, where that makes sense, that a key is missing, and how often upstreams were called in vain."""
     if isinstance(error, Unauthenticated):
         return {"www-authenticate": "Bearer"}
     after_s = GONE_S if isinstance(error, StorageError) else None
     after_s = error.retry_after_s if isinstance(error, LimitExceeded | UpstreamError) else after_s
-    return {} if after_s is None else {"retry-after": str(max(1, ceil(after_s)))}
+    headers = {} if after_s is None else {"retry-after": str(max(1, ceil(after_s)))}
+    if isinstance(error, UpstreamError):
+        headers["x-modelyard-attempts"] = str(len(error.attempts))
+    return headers
+
+
+def problem(error: Exception, facts: Mapping[str, str] | None = None) -> Response:
+    """Answer a request that failed in a way that was foreseen.
+
+    Args:
+        error: What ended it.
+        facts: Headers that say how far it came.
+    """
+    status, body = described(error)
+    if status >= 500:
+        log.warning("A request failed: %s", error)
+    return JsonResponse(body, status, {**(facts or {}), **headers_of(error)})
 
 
 async def on_modelyard_error(_: Request, error: Exception) -> Response:
     """Answer a request that failed in a way that was foreseen."""
-    status, body = described(error)
-    if status >= 500:
-        log.warning("A request failed: %s", error)
-    return JsonResponse(body, status, headers_of(error))
+    return problem(error)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

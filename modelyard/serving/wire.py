@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 import orjson
 import pydantic
 
 from modelyard.errors import InvalidInput
-from modelyard.types import Answer, Capability, Delta, Message, Role, Turn, Usage, new_id
+from modelyard.types import Capability, Message, Role, Turn, new_id
 
 OURS: Final = frozenset({"model", "messages", "stream", "stream_options", "n", "modelyard"})  # not passed on
 # About the caller's own books: a model that does not know them has lost nothing.
 BOOKKEEPING: Final = frozenset({"user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier"})
 DEEPEST: Final = 100  # levels of nesting in a body
+LONGEST_SHOWN: Final = 50  # characters of a wrong value
 _PART_NEEDS: Final[Mapping[str, Capability]] = {"image_url": "images", "input_audio": "audio"}
 _PARTS: Final = frozenset({"text", "refusal", *_PART_NEEDS, "file"})
 _Number = Annotated[float, pydantic.Field(strict=False, allow_inf_nan=False)]
@@ -43,10 +43,10 @@ class ChatMessage(_Wire):
         return content
 
     @property
-    def asks(self) -> bool:
-        """Whether there is something to answer: what a user says or shows, or a tool's result."""
-        if self.role != "user":
-            return self.role in {"tool", "function"}
+    def says(self) -> bool:
+        """Whether there is something to answer: text, something shown, or a tool's result."""
+        if self.role in {"tool", "function"}:
+            return True
         shown = isinstance(self.content, list) and any(part["type"] != "text" for part in self.content)
         return shown or bool(_text_of(self.content).strip())
 
@@ -144,8 +144,8 @@ class Asked:
         self.explain = request.modelyard is not None and request.modelyard.explain
         self.user = request.user
         turns = tuple(m.turn(raw) for m, raw in zip(request.messages, body["messages"], strict=True))
-        if not any(message.asks for message in request.messages):
-            raise BadRequest("messages: must hold a user message with text.", "messages")
+        if not any(message.says for message in request.messages):
+            raise BadRequest("messages: must hold a message with text, but every one is blank.", "messages")
         self.message = Message(
             turns,
             new_id("msg"),
@@ -232,9 +232,22 @@ def bad_request(error: pydantic.ValidationError) -> BadRequest:
     ]
     param = ".".join(path) or None
     said = first["msg"].removeprefix("Value error, ")
-    return BadRequest(f"{param or 'The body'}: {said}.", param)
+    got = "" if first["type"] in _VALUELESS or "but got" in said else f", but got {_shown(first['input'])}"
+    return BadRequest(f"{param or 'The body'}: {said}{got}.", param)
 
 
+def _shown(value: Any) -> str:
+    """Return a wrong value as a caller may read it: never much of a text, and nothing of what is in an object."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return f"a list of {len(cast('list[Any]', value))}"
+    if isinstance(value, str):
+        return repr(value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}…")
+    return orjson.dumps(value).decode()[:LONGEST_SHOWN]
+
+
+_VALUELESS: Final = frozenset({"missing", "extra_forbidden"})  # what is wrong is that a field is there, or is not
 _BRANCHES: Final = frozenset({"str", "float", "int"})
 
 
@@ -243,84 +256,8 @@ def error_body(message: str, kind: str, *, param: str | None = None, code: str |
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def usage_body(usage: Usage) -> dict[str, Any]:
-    """Return the token counts in OpenAI's shape."""
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-    }
-
-
-def completion_body(answer: Answer, model: str, explained: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a whole answer, with the `modelyard` object where it was asked for."""
-    message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None, **answer.fields}
-    body: dict[str, Any] = {
-        "id": answer.id,
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": model,
-        "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason, "logprobs": None}],
-        "usage": usage_body(answer.usage),
-    }
-    return body if explained is None else {**body, "modelyard": explained}
-
-
-class ChunkWriter:
-    """Writes one streamed answer as server-sent events.
-
-    Args:
-        id: The answer's id.
-        model: The model's name as it was asked for.
-        include_usage: Whether a last chunk carries the token counts.
-    """
-
-    def __init__(self, id: str, model: str, *, include_usage: bool) -> None:
-        self._head: dict[str, Any] = {
-            "id": id, "object": "chat.completion.chunk", "created": int(time.time()), "model": model,
-        }  # fmt: skip
-        self._include_usage = include_usage
-        # A piece of text is by far the most frequent chunk: only the text itself is written anew.
-        whole = self._chunk({"content": "\x00"})
-        self._before, self._after = whole.split(orjson.dumps("\x00"))
-
-    def start(self) -> bytes:
-        """Return the chunk that opens the answer."""
-        return self._chunk({"role": "assistant", "content": "", "refusal": None})
-
-    def piece(self, delta: Delta) -> bytes:
-        """Return a chunk with a piece of the answer."""
-        if not delta.fields:
-            return self._before + _dumps(delta.text) + self._after
-        return self._chunk({**({"content": delta.text} if delta.text else {}), **delta.fields})
-
-    def end(self, answer: Answer, explained: Mapping[str, Any] | None) -> bytes:
-        """Return the chunk that closes the answer, the usage where it was asked for, and the end mark."""
-        extra = {} if explained is None else {"modelyard": explained}
-        closing = self._chunk({}, answer.finish_reason, extra)
-        usage = b""
-        if self._include_usage:
-            usage = _event({**self._head, "choices": [], "usage": usage_body(answer.usage)})
-        return closing + usage + b"data: [DONE]\n\n"
-
-    def broken(self, error: Mapping[str, Any]) -> bytes:
-        """Return an error event; no end mark follows it."""
-        return _event(error)
-
-    def _chunk(
-        self, delta: Mapping[str, Any], finish_reason: str | None = None, extra: Mapping[str, Any] | None = None
-    ) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-        usage = {"usage": None} if self._include_usage else {}
-        return _event({**self._head, "choices": [choice], **usage, **(extra or {})})
-
-
-def _event(data: Mapping[str, Any]) -> bytes:
-    return b"data: " + _dumps(data) + b"\n\n"
-
-
-def _dumps(value: Any) -> bytes:
+def json_bytes(value: Any) -> bytes:
+    """Return a body as JSON."""
     return orjson.dumps(value, default=_other, option=orjson.OPT_NON_STR_KEYS)
 
 
@@ -329,11 +266,6 @@ def _other(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return list(value)
-
-
-def json_bytes(value: Any) -> bytes:
-    """Return a body as JSON."""
-    return _dumps(value)
 
 
 def models_body(names: Mapping[str, str]) -> dict[str, Any]:

@@ -16,13 +16,18 @@ PROMPTED: Final = ("tools", "functions", "response_format")  # parameters that a
 
 def message_tokens(message: Message) -> int:
     """Estimate the tokens of a message: all of its turns, images and tool calls in them, and descriptions of tools; at least 1."""
-    tokens = round(estimate_tokens(sum(len(turn.text) for turn in message.turns)))
+    tokens = round(estimate_tokens(sum(weight(turn.text) for turn in message.turns)))
     tokens += sum(beyond_text(turn.wire) for turn in message.turns if turn.wire is not None)
     parameters = message.parameters
     if parameters:
         told = [parameters[name] for name in PROMPTED if parameters.get(name)]
         tokens += sum(ceil(estimate_tokens(json_length(value))) for value in told)
     return max(1, tokens)
+
+
+def weight(text: str) -> int:
+    """Return a text's length in characters, each beyond ASCII counting four: it is about a token of its own."""
+    return len(text) if text.isascii() else 4 * len(text) - 3 * len(text.encode("ascii", "ignore"))
 
 
 def beyond_text(wire: Mapping[str, Any]) -> int:

@@ -158,7 +158,7 @@ class Upstream:
         response = await self._opened(endpoint, body, first_s)
         if response.content_type == "application/json":  # asked to stream, it answers whole
             whole = completion(endpoint, await self._rest(endpoint, response, first_s))
-            yield Delta(whole.text, whole.fields)
+            yield Delta(whole.text, whole.fields, extras=whole.extras or None)
             yield whole
             return
         answer, size, ended = StreamedAnswer(endpoint), 0, False

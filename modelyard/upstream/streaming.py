@@ -14,9 +14,11 @@ from modelyard.upstream.wire import (
     Counts,
     counts,
     decode,
+    details,
     finish_reason_of,
     mapping,
     others,
+    said_of,
     text_of,
     whole,
 )
@@ -27,13 +29,26 @@ DONE: Final = b"[DONE]"
 class StreamedAnswer:
     """Puts the chunks of one streamed answer together."""
 
-    __slots__ = ("_blank", "_endpoint", "_events", "_fields", "counts", "done", "finish_reason", "parts")
+    __slots__ = (
+        "_blank",
+        "_endpoint",
+        "_events",
+        "_extras",
+        "_fields",
+        "_untold",
+        "counts",
+        "done",
+        "finish_reason",
+        "parts",
+    )
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._events = EventReader()
         self._blank = ""
         self._fields: dict[str, Any] = {}
+        self._extras: dict[str, Any] = {}
+        self._untold: dict[str, Any] = {}  # what goes with the next piece
         self.parts: list[str] = []
         self.counts = Counts()
         self.finish_reason: FinishReason | None = None
@@ -49,7 +64,7 @@ class StreamedAnswer:
         try:
             for delta in self._deltas(chunk):
                 if held is not None:
-                    yield Delta(held.text, held.fields, followed=True)
+                    yield Delta(held.text, held.fields, True, held.extras)
                 held = delta
         except UpstreamError as error:
             broken = error
@@ -80,6 +95,7 @@ class StreamedAnswer:
         chunk = decode(self._endpoint, data)
         if usage := chunk.get("usage"):
             self.counts = counts(usage)
+            self._extras |= details(usage)
         choices: Any = chunk.get("choices")
         if not choices:
             if usage or isinstance(choices, list):
@@ -88,7 +104,18 @@ class StreamedAnswer:
         choice = choices[0] if isinstance(choices, list) else None
         if not isinstance(choice, dict):
             raise self._endpoint.error("sent an event that is no chunk of an answer")
-        return self._read(cast("dict[str, Any]", choice))
+        read = cast("dict[str, Any]", choice)
+        if read.get("logprobs") or ("system_fingerprint" in chunk and "system_fingerprint" not in self._extras):
+            self._note(said_of(chunk, read))
+        return self._read(read)
+
+    def _note(self, extras: Mapping[str, Any]) -> None:
+        for name, value in extras.items():
+            if name == "logprobs":
+                for noted in (self._extras, self._untold):
+                    _join(noted.setdefault(name, {}), value)
+            elif name not in self._extras:
+                self._extras[name] = self._untold[name] = value
 
     def _read(self, choice: dict[str, Any]) -> Delta | None:
         reason = choice.get("finish_reason")
@@ -113,9 +140,12 @@ class StreamedAnswer:
                 if self._blank:
                     text, self._blank = self._blank + text, ""
                 self.parts.append(text)
-        if fields:
-            return Delta(text, fields)
-        return Delta(text) if text else None
+        if not (fields or text):
+            return None
+        extras = None
+        if self._untold:
+            extras, self._untold = self._untold, {}
+        return Delta(text, fields or {}, False, extras)
 
     @property
     def text(self) -> str:
@@ -132,7 +162,8 @@ class StreamedAnswer:
             # The end mark alone proves nothing: proxies write it after whatever their own upstream left them with.
             what = "ended its stream without a finish reason" if self.done else "cut its stream before the end"
             raise self._endpoint.error(what, kind="cut")
-        return whole(self._endpoint, self.text, self.finish_reason, self.counts, _without_index(self._fields))
+        fields = _without_index(self._fields)
+        return whole(self._endpoint, self.text, self.finish_reason, self.counts, fields, self._extras)
 
 
 def _merge(whole: dict[str, Any], piece: Mapping[str, Any]) -> None:
@@ -147,6 +178,16 @@ def _merge(whole: dict[str, Any], piece: Mapping[str, Any]) -> None:
             whole[name] = [*cast("list[Any]", before), *cast("list[Any]", value)]
         else:
             whole[name] = value
+
+
+def _join(before: dict[str, Any], piece: Mapping[str, Any]) -> None:
+    """Add a piece's log probabilities to those of the text before it: a list of tokens each for content and refusal."""
+    for name, value in piece.items():
+        known = before.get(name)
+        if isinstance(value, list) and isinstance(known, list):
+            cast("list[Any]", known).extend(cast("list[Any]", value))  # not anew: a long answer has thousands
+        elif value is not None or name not in before:
+            before[name] = list(cast("list[Any]", value)) if isinstance(value, list) else value
 
 
 def _merged_calls(before: list[dict[str, Any]], pieces: list[Any]) -> list[dict[str, Any]]:

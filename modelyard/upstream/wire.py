@@ -16,6 +16,8 @@ from modelyard.upstream.endpoint import Endpoint, error_parts
 FINISH_REASONS: Final = frozenset({"stop", "length", "content_filter", "tool_calls"})
 MOST_TOKENS: Final = 1_000_000_000  # an upstream that reports more reports nonsense
 
+_DETAILS: Final = ("completion_tokens_details", "prompt_tokens_details")
+
 # What makes an answer one without text.
 _SUBSTANCE: Final = ("tool_calls", "refusal", "audio", "function_call")
 
@@ -39,6 +41,7 @@ class Completion:
         completion_tokens: Includes what a reasoning model thought.
         cached_tokens: Of the prompt's tokens, those read from the endpoint's cache.
         fields: Other entries of the assistant message, such as `tool_calls`.
+        extras: What the endpoint said of the answer beside it: `logprobs`, `system_fingerprint`, and the details of its usage.
     """
 
     text: str
@@ -47,6 +50,7 @@ class Completion:
     completion_tokens: int | None = None
     cached_tokens: int = 0
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    extras: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
@@ -94,7 +98,9 @@ def completion(endpoint: Endpoint, data: bytes) -> Completion:
     message = mapping(choice.get("message"))
     reason = finish_reason_of(endpoint, choice.get("finish_reason"))
     text = text_of(endpoint, message.get("content"))
-    return whole(endpoint, text, reason or "stop", counts(answer.get("usage")), others(message))
+    usage = answer.get("usage")
+    extras = said_of(answer, choice) | details(usage)
+    return whole(endpoint, text, reason or "stop", counts(usage), others(message), extras)
 
 
 def counts(usage: Any) -> Counts:
@@ -105,6 +111,22 @@ def counts(usage: Any) -> Counts:
         return Counts()
     cached = mapping(row.get("prompt_tokens_details")).get("cached_tokens", row.get("prompt_cache_hit_tokens"))
     return Counts(prompt, written, min(_count(cached) or 0, prompt))
+
+
+def details(usage: Any) -> dict[str, Any]:
+    """Return the details of an OpenAI-shaped usage, such as the tokens of thoughts, as they are."""
+    row = mapping(usage)
+    return {name: found for name in _DETAILS if isinstance(found := row.get(name), dict)}
+
+
+def said_of(answer: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an answer, or a chunk of one, holds beside its choice's message: `logprobs` and `system_fingerprint`."""
+    extras: dict[str, Any] = {}
+    if isinstance(logprobs := choice.get("logprobs"), dict):
+        extras["logprobs"] = logprobs
+    if isinstance(fingerprint := answer.get("system_fingerprint"), str):
+        extras["system_fingerprint"] = fingerprint
+    return extras
 
 
 def prompt_count(usage: Any) -> int | None:
@@ -118,7 +140,14 @@ def error_message(answer: object) -> str:
     return error_parts(mapping(answer).get("error"))[1]
 
 
-def whole(endpoint: Endpoint, text: str, reason: FinishReason, tokens: Counts, fields: Mapping[str, Any]) -> Completion:
+def whole(
+    endpoint: Endpoint,
+    text: str,
+    reason: FinishReason,
+    tokens: Counts,
+    fields: Mapping[str, Any],
+    extras: Mapping[str, Any],
+) -> Completion:
     """Return a completion.
 
     Raises:
@@ -128,7 +157,7 @@ def whole(endpoint: Endpoint, text: str, reason: FinishReason, tokens: Counts, f
         if reason == "content_filter":
             raise endpoint.error("withheld its answer for its content policy", kind="content_policy")
         raise endpoint.error("gave an answer without text")
-    return Completion(text, reason, tokens.prompt, tokens.completion, tokens.cached, fields)
+    return Completion(text, reason, tokens.prompt, tokens.completion, tokens.cached, fields, extras)
 
 
 def mapping(value: object) -> Mapping[str, Any]:

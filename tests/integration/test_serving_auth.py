@@ -21,6 +21,8 @@ from tests.unit.serving.yard import Script, StubUpstream, furnish, stub_upstream
 EVERY = ("chat", "embeddings", "moderations", "feedback", "analytics", "admin")
 # 10 prompt tokens and 4 of the answer, at 1 and 2 USD per million.
 ANSWER_USD = 18e-6
+# Reserved for the same question with max_tokens 4: 110 bytes and tokens of a template at most, and 4 tokens.
+RESERVED_USD = 118e-6
 
 
 @pytest.fixture
@@ -159,7 +161,7 @@ def test_tokens_per_minute_hold_before_the_call(server: Running, upstream: StubU
 async def test_crowd_cannot_pass_a_nearly_spent_budget(server: Running, upstream: StubUpstream, stream: bool) -> None:
     upstream.scripts["far"] = Script(pause_s=0.05)
     key = server.key()
-    budget = 20.5 * ANSWER_USD
+    budget = RESERVED_USD + 20.5 * ANSWER_USD
     server.parts.quotas.put(Quota("key", key_id(server, key), usd_per_day=budget))
     body = {"model": "team", "messages": ASK, "max_tokens": 4, "stream": stream}
     async with httpx.AsyncClient(
@@ -177,7 +179,7 @@ async def test_crowd_cannot_pass_a_nearly_spent_budget(server: Running, upstream
 
 def test_tools_count_as_part_of_the_prompt(server: Running, upstream: StubUpstream) -> None:
     key = server.key()
-    server.parts.quotas.put(Quota("key", key_id(server, key), usd_per_day=1e-3))
+    server.parts.quotas.put(Quota("key", key_id(server, key), usd_per_day=2e-3))
     tools = [{"type": "function", "function": {"name": "f", "description": "x " * 4000}}]
     refused = server.chat(key, max_tokens=4, tools=tools)
     assert (refused.status_code, refused.json()["error"]["code"], upstream.raw) == (429, "insufficient_quota", [])
@@ -195,7 +197,7 @@ def test_project_and_model_type_have_budgets_of_their_own(server: Running) -> No
 
 def test_failed_call_gives_its_reservation_back(server: Running, upstream: StubUpstream) -> None:
     key = server.key()
-    server.parts.quotas.put(Quota("key", key_id(server, key), usd_per_day=2.5 * ANSWER_USD))
+    server.parts.quotas.put(Quota("key", key_id(server, key), usd_per_day=1.5 * RESERVED_USD))
     upstream.scripts["far"] = Script(status=400)
     assert [server.chat(key, max_tokens=4).status_code for _ in range(4)] == [400] * 4
     upstream.scripts.clear()
@@ -208,7 +210,7 @@ def test_budget_counts_what_was_spent_before_a_restart(
     furnished = furnish(settings, upstream, tmp_path, auth="keys")
     with running(furnished) as server:
         key = server.key()
-        server.parts.quotas.put(Quota("key", key_id(server, key), usd_per_day=2.5 * ANSWER_USD))
+        server.parts.quotas.put(Quota("key", key_id(server, key), usd_per_day=RESERVED_USD + 1.5 * ANSWER_USD))
         assert [server.chat(key, max_tokens=4).status_code for _ in range(2)] == [200, 200]
     with running(furnished) as server:
         assert server.chat(key, max_tokens=4).status_code == 429

@@ -160,6 +160,7 @@ def _model(model: BaseModel) -> ModelRecord:
         context_window=model.context_window,
         output_tokens=model.output_tokens,
         max_output_tokens=model.max_output_tokens,
+        image_tokens=model.image_tokens,
         capabilities=sorted(model.capabilities),
         embeddings=model.embeddings,
         moderations=model.moderations,

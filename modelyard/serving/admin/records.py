@@ -56,6 +56,7 @@ class ModelRecord(Record):
     context_window: int
     output_tokens: int
     max_output_tokens: int | None = None
+    image_tokens: int | None = None
     capabilities: list[str] = []
     embeddings: bool = False
     moderations: bool = False
@@ -76,6 +77,7 @@ class CompositeRecord(Record):
     sticky: str = "off"
     switch_weight: float = 1.0
     response_cache_s: float = 0.0
+    response_cache_shared: bool = False
     enabled: bool = True
     left_out: list[str] = []
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -226,6 +227,7 @@ kind = "openai"
 upstream_model = "big-1"
 capabilities = ["tools", "images"]
 max_output_tokens = 500
+image_tokens = 48000
 [models.mine.deployments.east]
 base_url = "https://east/v1"
 api_key_env = "EAST_KEY"
@@ -244,6 +246,7 @@ enabled = false
         Deployment("mine/west", "mine", "https://west/v1", upstream_model="big-2", enabled=False),
     )
     assert (model.base_url, model.upstream_model, model.max_output_tokens) == (None, "big-1", 500)
+    assert model.image_tokens == 48_000
     assert model.capabilities == {"tools", "images"}
     assert model.served
 
@@ -326,9 +329,10 @@ def test_embedding_models_serve_embeddings_alone(tmp_path: Path) -> None:
 def test_fields_of_a_composite_are_read(tmp_path: Path) -> None:
     more = (
         'fallbacks = ["mine", "local-sm"]\nequal_margin = 0.02\nsticky = "conversation"\nswitch_weight = 0.5\n'
-        "response_cache_s = 60\nenabled = false\ncost_weight = 3\npassages = 0\n"
+        "response_cache_s = 60\nresponse_cache_shared = true\nenabled = false\ncost_weight = 3\npassages = 0\n"
     )
     spec = load_catalog(own(tmp_path, MODEL + COMPOSITE + more)).composite("c")
 
     given = Composite("c", "one", ("local-sm",), "local-sm", 0, 3.0, ("mine",), 0.02, "conversation", 0.5, 60.0, False)
+    given = replace(given, response_cache_shared=True)
     assert spec == given

@@ -81,6 +81,57 @@ async def test_a_call_that_is_over_the_limit_alone_never_comes_back(bench: Bench
     assert (error.kind, error.retry_after_s) == ("budget", None)
 
 
+async def test_a_call_of_unknown_length_takes_what_is_left_of_a_minute(bench: Bench):
+    bench.allow(
+        Quota("key", "key-1", tokens_per_minute=100, usd_per_day=1.0),
+        Quota("project", "project-1", tokens_per_minute=11_000),
+    )
+    for used in (30, 45):
+        permit = await bench.limits.admit(WEB, "auto", 5_000, 0.01, least_tokens=20)
+        assert (await refused(bench, tokens=1)).retry_after_s is not None
+        others = await bench.limits.admit(CLI, "auto", 5_000, 0.01)  # the project had room for the longest answer
+        await bench.limits.settle(permit, used, 0.01)
+        await bench.limits.settle(others, 0, 0.0)
+    assert "100 tokens a minute" in str(await refused(bench, tokens=26))
+    with pytest.raises(LimitExceeded) as caught:
+        await bench.limits.admit(WEB, "auto", 5_000, 0.01, least_tokens=26)
+    assert caught.value.retry_after_s is not None
+    await admitted(bench, tokens=25)
+    with pytest.raises(LimitExceeded) as caught:
+        await bench.limits.admit(WEB, "auto", 5_000, 0.01, least_tokens=101)
+    assert caught.value.retry_after_s is None
+
+
+async def test_a_call_of_unknown_length_is_told_how_to_take_less(bench: Bench):
+    bench.allow(Quota("key", "key-1", usd_per_day=1.0))
+    with pytest.raises(LimitExceeded) as caught:
+        await bench.limits.admit(WEB, "auto", 10, 1.5, least_tokens=1)
+    said = "This call alone may cost more than the budget of USD 1 a day of the key 'web'; with max_tokens it would take less."
+    assert str(caught.value) == said
+
+
+async def test_a_caller_who_goes_away_while_a_call_is_settled_leaves_nothing_reserved(bench: Bench):
+    bench.allow(Quota("key", "key-1", usd_per_day=1.0))
+    permit = await admitted(bench, cost_usd=1.0)
+    settling = asyncio.ensure_future(bench.limits.settle(permit, 1, 0.25))
+    await asyncio.sleep(0)
+    settling.cancel()
+    await asyncio.wait([settling])
+    for _ in range(1_000):
+        if await fits(bench, 0.75):
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail("the call was never settled")
+
+
+async def fits(bench: Bench, cost_usd: float) -> bool:
+    try:
+        await admitted(bench, cost_usd=cost_usd)
+    except LimitExceeded:
+        return False
+    return True
+
+
 async def test_a_limit_of_nothing_lets_nothing_through(bench: Bench):
     bench.allow(Quota("key", "key-1", requests_per_minute=0))
     assert (await refused(bench)).retry_after_s is None

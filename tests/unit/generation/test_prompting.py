@@ -37,10 +37,15 @@ def test_images_count_by_the_piece_and_tool_calls_and_tools_by_their_length() ->
 
 @pytest.mark.parametrize(
     ("parameters", "most"),
-    [({}, 0), ({"max_tokens": 5}, 5), ({"max_tokens": 5, "max_completion_tokens": 7}, 7), ({"max_tokens": None}, 0)],
+    [({}, 0), ({"max_tokens": 5}, 5), ({"max_tokens": 9, "max_completion_tokens": 7}, 9), ({"max_tokens": None}, 0)],
 )
 def test_most_tokens(parameters: dict[str, Any], most: int) -> None:
     assert most_tokens(Message((), parameters=parameters)) == most
+
+
+def test_characters_beyond_ascii_are_tokens_of_their_own() -> None:
+    assert prompt_tokens((Turn("user", "字" * 100 + "x" * 100),), {}) == 100 + 25 + 4
+    assert written_chars("字x", {"reasoning": "é"}) == 4 + 1 + 4
 
 
 def test_arguments_of_tool_calls_are_written_too() -> None:

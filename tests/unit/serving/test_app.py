@@ -183,9 +183,9 @@ def test_parameters_that_a_local_model_leaves_aside_are_named(client: TestClient
     [
         ({"messages": []}, "messages", "at least 1 item"),
         ({"messages": "hi"}, "messages", "valid list"),
-        ({"messages": [{"role": "user", "content": " "}]}, "messages", "user message with text"),
-        ({"messages": [{"role": "user"}]}, "messages", "user message with text"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "messages", "user message with text"),
+        ({"messages": [{"role": "user", "content": " "}]}, "messages", "a message with text"),
+        ({"messages": [{"role": "user"}]}, "messages", "a message with text"),
+        ({"messages": [{"role": "system", "content": ""}]}, "messages", "a message with text"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role", "'system', 'developer', 'user'"),
         ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "messages.0.content", "'video'"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content", "needs a string"),

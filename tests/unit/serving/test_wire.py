@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 from modelyard.errors import ContextTooLong
 from modelyard.serving.app import create_app
 from modelyard.serving.parts import ServerParts, open_parts
-from modelyard.serving.wire import DEEPEST, BadRequest, ChunkWriter, header_safe, parse_chat_request, parse_json
+from modelyard.serving.replies import ChunkWriter
+from modelyard.serving.wire import DEEPEST, BadRequest, header_safe, parse_chat_request, parse_json
 from modelyard.settings import Settings
 from modelyard.storage import Message, ModelUsage
 from modelyard.types import Delta

@@ -72,7 +72,8 @@ class Script:
         words: The answer, piece by piece.
         deltas: Further deltas of a stream, as they are, and `fields`: those of a whole answer's message.
         events: Whole events of a stream after these, as they are.
-        finish_reason, usage: How it ends.
+        extras: What an answer or chunk holds beside its message, and `logprobs`: a token's, with each word.
+        finish_reason, usage: How it ends; `details` go with the usage.
         status: Refuses with this one instead, and `error` in its body.
         cut: Breaks the connection after the words.
         endless: Repeats the words until the caller leaves.
@@ -85,6 +86,9 @@ class Script:
     words: tuple[str, ...] = WORDS
     deltas: tuple[dict[str, Any], ...] = ()
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
+    extras: dict[str, Any] = field(default_factory=dict[str, Any])
+    logprobs: bool = False
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
     events: tuple[dict[str, Any], ...] = ()
     finish_reason: str = "stop"
     usage: tuple[int, int] = (10, 4)
@@ -185,15 +189,19 @@ class StubUpstream:
             _abort(request)
             return response
         message = {"role": "assistant", "content": "".join(script.words) or None, **script.fields}
-        choice = {"index": 0, "message": message, "finish_reason": script.finish_reason}
-        return web.json_response({"object": "chat.completion", "choices": [choice], "usage": _usage(script)})
+        choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": script.finish_reason}
+        if script.logprobs:
+            choice["logprobs"] = logprobs(*script.words)
+        body = {"object": "chat.completion", "choices": [choice], "usage": _usage(script), **script.extras}
+        return web.json_response(body)
 
     async def _streamed(self, request: web.Request, script: Script) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         try:
             for number, word in enumerate(script.words):
-                await response.write(_chunk({"content": word}))
+                said = {"logprobs": logprobs(word)} if script.logprobs else {}
+                await response.write(_chunk({"content": word}, None, said, **script.extras))
                 if number == 0 and script.gate is not None:
                     await asyncio.to_thread(script.gate.wait, 30)
                 await asyncio.sleep(script.pause_s)
@@ -216,15 +224,21 @@ class StubUpstream:
         return response
 
 
-def _usage(script: Script) -> dict[str, int]:
-    return dict(
-        zip(("prompt_tokens", "completion_tokens", "total_tokens"), (*script.usage, sum(script.usage)), strict=True)
-    )
+def logprobs(*words: str) -> dict[str, Any]:
+    """Return the log probabilities of an answer of these tokens."""
+    return {"content": [{"token": word, "logprob": -0.5, "bytes": None, "top_logprobs": []} for word in words]}
 
 
-def _chunk(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-    return _event({"object": "chat.completion.chunk", "choices": [choice]})
+def _usage(script: Script) -> dict[str, Any]:
+    counts = (*script.usage, sum(script.usage))
+    return dict(zip(("prompt_tokens", "completion_tokens", "total_tokens"), counts, strict=True)) | script.details
+
+
+def _chunk(
+    delta: dict[str, Any], finish_reason: str | None = None, said: dict[str, Any] | None = None, **extras: Any
+) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, **(said or {})}
+    return _event({"object": "chat.completion.chunk", "choices": [choice], **extras})
 
 
 def _event(data: Any) -> bytes:
