@@ -1,6 +1,6 @@
 """Modelyard beside LiteLLM's proxy and the bare upstream, in one run.
 
-    python -m benchmarks.serving.compare [--seconds 8] [--rounds 3] [--json OUT] [--without-litellm] [--sentences]
+    python -m benchmarks.serving.compare [--seconds 8] [--rounds 3] [--json OUT] [--without-litellm] [--litellm VERSION] [--sentences]
 
 Each server is one process with one worker, pinned to a core of its own where there are two; wrk loads it from the others. Rounds are
 interleaved, and the median of each server's rounds counts. Every prompt is distinct, so that no cache helps. Modelyard authenticates a key
@@ -32,7 +32,7 @@ from benchmarks.serving.bench_yard import make
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]
 CASES: Final = (("whole", 16), ("whole", 1), ("stream", 16))
-LITELLM: Final = "litellm[proxy]==1.83.0"
+LITELLM: Final = "1.108.7"  # the newest when this was measured
 LITELLM_CONFIG: Final = """
 model_list:
   - {{model_name: bench, litellm_params: {{model: openai/stub, api_base: "http://127.0.0.1:{port}/v1", api_key: none}}}}
@@ -61,6 +61,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--without-litellm", action="store_true")
+    parser.add_argument("--litellm", default=LITELLM, metavar="VERSION")
     parser.add_argument("--sentences", action="store_true", help="let the classifier look at sentence embeddings, too")
     args = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -79,7 +80,7 @@ def main() -> int:
         servers = [Server("direct", upstream, "stub", "none", stub.pid)]
         servers.append(stack.enter_context(modelyard(scratch, upstream, own[1], sentences=args.sentences)))
         if not args.without_litellm:
-            servers.append(stack.enter_context(litellm(scratch, upstream, own[1])))
+            servers.append(stack.enter_context(litellm(scratch, upstream, own[1], args.litellm)))
         results = measure(servers, args.rounds, args.seconds, clients)
     print(table(results))
     if args.json:
@@ -122,13 +123,13 @@ def key_with_limits(home: Path, url: str | None = None) -> str:
 
 
 @contextmanager
-def litellm(scratch: Path, upstream: int, core: int) -> Iterator[Server]:
+def litellm(scratch: Path, upstream: int, core: int, version: str) -> Iterator[Server]:
     """Serve LiteLLM's proxy from an environment of its own, kept beside the tools of this repository."""
-    home = ROOT / ".tools" / "litellm"
+    home = ROOT / ".tools" / f"litellm-{version}"
     if not (home / "bin" / "litellm").exists():
         uv = str(Path(sys.executable).with_name("uv"))
         subprocess.run([uv, "venv", "--quiet", str(home)], check=True)
-        wanted = [LITELLM, "opentelemetry-api", "opentelemetry-sdk", "opentelemetry-exporter-otlp"]
+        wanted = [f"litellm[proxy]=={version}", "opentelemetry-api", "opentelemetry-sdk", "opentelemetry-exporter-otlp"]
         subprocess.run(
             [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(home / "bin" / "python"), *wanted],
             check=True,

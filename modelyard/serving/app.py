@@ -138,7 +138,8 @@ class _Server:
         self._enter()
         try:
             principal = await self._who(request, scope)
-            asked, body = parse_inputs(form, await self._body(request))
+            data = await self._body(request)
+            asked, body = parse_inputs(form, data)
             if asked.model is not None:
                 _require(principal, asked.model)
             catalog = self._parts.manager.catalog
@@ -149,7 +150,7 @@ class _Server:
             _require(principal, model.name)
             work = calls.work(catalog, model, body, principal.key_id)
             caller = _caller(principal, asked.user, request)
-            job = InputJob(self._desk, calls.kind, model, work, asked.tokens, principal, caller)
+            job = InputJob(self._desk, calls.kind, model, work, (asked.tokens, len(data)), principal, caller)
             async with Attendance(request.receive):
                 return await job.respond()
             return Response(status_code=LEFT)

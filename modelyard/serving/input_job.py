@@ -51,7 +51,7 @@ class InputJob:
         kind: In the books.
         model: The base model that was asked for.
         work: What answers.
-        tokens: About how many the inputs take.
+        tokens: How many the inputs take, about and at most: tokenizers cut bytes into pieces, so that a body has no more tokens than bytes.
         principal: Who asked, and `caller` as the books call them.
     """
 
@@ -61,14 +61,15 @@ class InputJob:
         kind: Kind,
         model: BaseModel,
         work: InputWork,
-        tokens: int,
+        tokens: tuple[int, int],
         principal: Principal,
         caller: Caller,
     ) -> None:
         self._desk, self._model, self._work = desk, model, work
         self._kind: Kind = kind
         self._principal, self._caller = principal, caller
-        self._most = Usage(tokens, 0, model.price.cost(tokens, 0))
+        typical, most = tokens
+        self._most = Usage(typical, 0, model.price.cost(most, 0))
         self._trail = Trail()
         self._permit: Permit | None = None
         self._entry = InputEntry(desk.sink, kind, model.name, caller)

@@ -37,8 +37,8 @@ def server(settings: Settings, upstream: StubUpstream, tmp_path: Path) -> Iterat
         yield server
 
 
-def limited(server: Running, **limits: Any) -> str:
-    key = server.key()
+def limited(server: Running, *scopes: str, **limits: Any) -> str:
+    key = server.key(*scopes)
     id = next(facts.id for facts in server.parts.keyring.list() if facts.prefix in key)
     server.parts.quotas.put(Quota("key", id, **limits))
     return key
@@ -78,6 +78,20 @@ async def test_crowd_cannot_pass_a_budget_whatever_it_sends(
     assert 0 < sum(row.cost_usd for row in rows) <= budget
     assert len(rows) == len(upstream.raw)
     assert all(row.completion_tokens == usage[1] for row in rows)
+
+
+async def test_crowd_that_embeds_cannot_pass_a_budget(server: Running, upstream: StubUpstream) -> None:
+    upstream.scripts["vectors"] = Script(reports={"prompt_tokens": 2000, "total_tokens": 2000}, pause_s=0.02)
+    budget = 0.002  # ten of them
+    key = limited(server, "embeddings", usd_per_day=budget)
+    # Requests of different dimensions are not gathered into one call.
+    bodies = [{"model": "vectors", "input": "字" * 2000, "dimensions": number + 1} for number in range(CROWD)]
+    headers = {"authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=120) as client:
+        found = await asyncio.gather(*(client.post("/v1/embeddings", json=body) for body in bodies))
+    rows = await asyncio.to_thread(server.rows, ModelUsage)
+    assert {response.status_code for response in found} == {200, 429}
+    assert 0 < sum(row.cost_usd for row in rows) <= budget
 
 
 async def test_crowd_that_leaves_pays_for_no_more_than_it_reserved(server: Running, upstream: StubUpstream) -> None:
