@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from modelyard.control.keys import ANONYMOUS, Principal, Scope, bearer
 from modelyard.control.pools import COMPOSING, FEEDBACK, Pool, Shared
-from modelyard.errors import Forbidden, LimitExceeded, ModelyardError, UnknownModel
+from modelyard.errors import Forbidden, ModelyardError, UnknownModel
 from modelyard.serving.admin.app import create_admin, create_analytics
 from modelyard.serving.admission import count
 from modelyard.serving.attendance import Attendance
@@ -33,6 +33,7 @@ from modelyard.serving.logs import RequestLog, current_request_id, note
 from modelyard.serving.moderations import Moderators
 from modelyard.serving.own_machine import OwnMachine
 from modelyard.serving.parts import ServerParts
+from modelyard.serving.places import Places
 from modelyard.serving.problems import JsonResponse, on_bug, on_http_error, on_modelyard_error
 from modelyard.serving.reports import parent_of
 from modelyard.serving.streamed import StreamedResponse
@@ -79,11 +80,17 @@ class _Server:
 
     def __init__(self, parts: ServerParts) -> None:
         self._parts = parts
+        self._places = Places(parts.settings.max_in_flight)
         self._desk = Desk(
-            parts.spool, parts.limits, parts.caches, parts.metrics, parts.reports, parts.settings.store_texts
+            parts.spool,
+            parts.limits,
+            parts.caches,
+            parts.metrics,
+            self._places,
+            parts.reports,
+            parts.settings.store_texts,
         )
         self._auth = parts.settings.auth == "keys"
-        self._in_flight = 0
         self._feedback, self._composing = Pool("feedback", FEEDBACK), Pool("composing", COMPOSING)
         parts.metrics.watch(lambda: pool_metrics((self._feedback, self._composing)))
         self._checkup, self._page = Checkup(parts.report), Shared("metrics", parts.metrics.page)
@@ -103,7 +110,7 @@ class _Server:
         return await on_modelyard_error(request, error)
 
     async def chat(self, request: Request) -> Response:
-        self._enter()
+        self._places.take()
         streaming = False
         try:
             principal = await self._who(request, "chat")
@@ -119,12 +126,12 @@ class _Server:
             async with Attendance(request.receive):
                 response = await job.respond()
                 if isinstance(response, StreamedResponse):
-                    streaming, response.after = True, self._leave
+                    streaming, response.after = True, self._places.give_back
                 return response
             return Response(status_code=LEFT)
         finally:
             if not streaming:
-                self._leave()
+                self._places.give_back()
 
     async def embeddings(self, request: Request) -> Response:
         return await self._inputs(request, "embeddings", EmbeddingsRequest, self._parts.embedders)
@@ -135,7 +142,7 @@ class _Server:
     async def _inputs(
         self, request: Request, scope: Scope, form: type[InputsRequest], calls: Embedders | Moderators
     ) -> Response:
-        self._enter()
+        self._places.take()
         try:
             principal = await self._who(request, scope)
             data = await self._body(request)
@@ -155,7 +162,7 @@ class _Server:
                 return await job.respond()
             return Response(status_code=LEFT)
         finally:
-            self._leave()
+            self._places.give_back()
 
     async def feedback(self, request: Request) -> Response:
         principal = await self._who(request, "feedback")
@@ -217,19 +224,6 @@ class _Server:
 
     async def _body(self, request: Request) -> bytes:
         return await read_body(request, self._parts.settings.body_s)
-
-    def _enter(self) -> None:
-        most = self._parts.settings.max_in_flight
-        if self._in_flight >= most:
-            raise LimitExceeded(
-                f"The server answers {most} requests at once, and all places are taken.",
-                retry_after_s=1.0,
-                kind="capacity",
-            )
-        self._in_flight += 1
-
-    def _leave(self) -> None:
-        self._in_flight -= 1
 
 
 def _require(principal: Principal, model: str) -> None:

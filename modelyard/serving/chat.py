@@ -22,6 +22,7 @@ from modelyard.serving.admission import admit
 from modelyard.serving.books import Caller, Entry, Sink
 from modelyard.serving.logs import note
 from modelyard.serving.metrics import Metrics
+from modelyard.serving.places import Places
 from modelyard.serving.problems import BUG, JsonResponse, described, problem
 from modelyard.serving.replies import ChunkWriter, completion_body
 from modelyard.serving.reports import Reports
@@ -42,6 +43,7 @@ class Desk:
         limits: Rates and budgets.
         caches: Of whole answers, among others.
         metrics: What Prometheus reads.
+        places: Of the requests that are answered at once.
         reports: Spans and traces, made of requests that have ended.
         store_texts: Whether prompts and answers are kept.
     """
@@ -50,6 +52,7 @@ class Desk:
     limits: Limits
     caches: Caches
     metrics: Metrics
+    places: Places
     reports: tuple[Reports, ...] = ()
     store_texts: bool = True
 
@@ -96,8 +99,11 @@ class ChatJob:
             self._permit = await admit(limits, self._principal, self._asked.model, most, least_tokens=least)
             if kept:
                 return await self._again(kept)
+            await self._desk.places.gather()
             self._plan = self._model.plan(self._message, owner=self._caller.owner)
+            await self._desk.places.gather()
             self._entry.begin(self._plan, most)
+            await self._desk.places.gather()
             return await (self._stream(self._plan) if self._asked.stream else self._whole(self._plan))
         except ModelyardError as error:
             await self._fail(error)
@@ -110,6 +116,7 @@ class ChatJob:
 
     async def _whole(self, plan: Plan) -> Response:
         answer = await self._model.answer(self._message, plan, self._trail)
+        await self._desk.places.gather()
         explained = await self._close(plan, answer)
         body = completion_body(answer, self._asked.model, explained)
         return JsonResponse(body, headers=self._headers(plan, answer.model, answer))
