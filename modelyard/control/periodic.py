@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 from modelyard.errors import ModelyardError
 
 JITTER: Final = 0.1  # of the interval, so that several processes do not all come at once
+REST: Final = 20.0  # times a run's own processor time; what looks through a day's rows must not take it from answers
 
 log = logging.getLogger("modelyard.control")
 
@@ -23,7 +25,7 @@ class Periodic:
     Args:
         name: For the log.
         job: Runs in a thread of its own, where a job that hangs holds up no other.
-        every_s: Seconds between the end of one run and the start of the next.
+        every_s: Seconds between the end of one run and the start of the next; more where a run takes more than a twentieth of that.
     """
 
     def __init__(self, name: str, job: Callable[[], object], every_s: float) -> None:
@@ -31,6 +33,7 @@ class Periodic:
         self._task: asyncio.Task[None] | None = None
         self._problem: str | None = None
         self._runs = 0
+        self._took_s = 0.0
 
     @property
     def problem(self) -> str | None:
@@ -41,6 +44,11 @@ class Periodic:
     def runs(self) -> int:
         """How many runs have ended, well or not."""
         return self._runs
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds until the next run, as long as the last one's work allows."""
+        return max(self._every_s, REST * self._took_s)
 
     async def start(self) -> None:
         """Start; the first run comes at once."""
@@ -66,12 +74,13 @@ class Periodic:
                 except asyncio.CancelledError:
                     await run
                     raise
-                await asyncio.sleep(self._every_s * (1 + random.uniform(-JITTER, JITTER)))  # noqa: S311
+                await asyncio.sleep(self.pause_s * (1 + random.uniform(-JITTER, JITTER)))  # noqa: S311
         finally:
             thread.shutdown(wait=False)
 
     def run_once(self) -> None:
         """Run the job now, in this thread; what it raises is logged, once for as long as it stays the same."""
+        started = time.thread_time()  # waiting, as for a lock of the database, is no work
         try:
             self._job()
         except ModelyardError as error:
@@ -83,6 +92,7 @@ class Periodic:
                 log.info("The background job %s works again", self._name)
             self._problem = None
         finally:
+            self._took_s = time.thread_time() - started
             self._runs += 1
 
     def _failed(self, problem: str, bug: Exception | None) -> None:

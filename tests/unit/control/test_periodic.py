@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 
 import pytest
 
@@ -84,3 +85,21 @@ async def test_starting_twice_and_stopping_what_never_started_do_nothing():
     await until_runs(job, 1)
     await job.stop()
     assert job.runs == 1
+
+
+def test_a_job_that_works_long_rests_longer():
+    def work() -> None:
+        until = time.thread_time() + 0.05
+        while time.thread_time() < until:
+            pass
+
+    job = Periodic("counting", work, 0.5)
+    assert job.pause_s == 0.5
+    job.run_once()
+    assert job.pause_s >= 1.0
+
+
+def test_a_job_that_waits_does_not():
+    job = Periodic("waiting", lambda: time.sleep(0.1), 0.5)
+    job.run_once()
+    assert job.pause_s == 0.5
