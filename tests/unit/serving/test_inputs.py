@@ -265,7 +265,8 @@ def test_call_of_a_killed_process_becomes_an_orphan_at_its_reserved_cost(
         with database.read() as session:
             [orphan] = session.scalars(select(ModelUsage)).all()
         assert (orphan.kind, orphan.status, orphan.model) == ("orphan", "orphaned", "vec")
-        assert (orphan.prompt_tokens, orphan.cost_usd) == (100, pytest.approx(100e-6))
+        assert orphan.prompt_tokens == 100
+        assert 400e-6 <= orphan.cost_usd <= 450e-6  # every byte of the body
     finally:
         writer.close()
         spool.close()
