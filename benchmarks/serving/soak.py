@@ -1,8 +1,9 @@
 """Does the server's memory grow? Two runs: many requests with everything on, and fewer with retrieval.
 
-    python -m benchmarks.serving.soak [--requests 500000] [--with-retrieval 20000] [--clients 50] [--json OUT]
+    python -m benchmarks.serving.soak [--requests 500000] [--with-retrieval 20000] [--clients 50] [--cache-mb 4] [--json OUT]
 
-Resident memory is read after a warm-up of a tenth of the requests, and at the end.
+Resident memory is read after a warm-up of a tenth of the requests, and at the end. Caches are bounded, and small here (`--cache-mb`), so
+that they are full when the warm-up is over.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=500_000)
     parser.add_argument("--with-retrieval", type=int, default=20_000)
     parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--cache-mb", type=float, default=4.0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     results = {
-        name: soak(model, wanted, args.clients)
+        name: soak(model, wanted, args.clients, args.cache_mb)
         for name, model, wanted in (("plain", "bench", args.requests), ("retrieval", "bench-rag", args.with_retrieval))
         if wanted
     }
@@ -47,7 +49,7 @@ def main() -> int:
     return 0
 
 
-def soak(model: str, wanted: int, clients: int) -> dict[str, Any]:
+def soak(model: str, wanted: int, clients: int, cache_mb: float) -> dict[str, Any]:
     """Send so many requests to a fresh server, and return its memory before and after."""
     with ExitStack() as stack:
         home, upstream = Path(stack.enter_context(tempfile.TemporaryDirectory())), free_port()
@@ -55,6 +57,7 @@ def soak(model: str, wanted: int, clients: int) -> dict[str, Any]:
         stack.enter_context(process([sys.executable, "-m", "benchmarks.serving.stub", str(upstream)], core=cores[0]))
         wait_for(upstream, "")
         environment, key, port = make(home, upstream), key_with_limits(home), free_port()
+        environment["MODELYARD_CACHE_MB"] = str(cache_mb)
         command = [str(Path(sys.executable).with_name("modelyard")), "serve", "--port", str(port)]
         server = stack.enter_context(process(command, core=cores[1 % len(cores)], env=environment))
         wait_for(port, key)
